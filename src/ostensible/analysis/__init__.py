@@ -1,0 +1,1 @@
+"""From scored replies to numbers. Pure but for reading logs."""

@@ -1,0 +1,98 @@
+"""Scored replies as rows, read from `.eval` logs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ostensible.errors import CorruptRun
+from ostensible.transcript import split
+from ostensible.types import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One sampled reply and all that its scorers said.
+
+    Attributes:
+        subject: `organism`, or `base` for the model that it was made from.
+        condition: What the prompt carried.
+        look_alike: The near miss that it carried, or "".
+        prompt_id: Shared by all conditions of a prompt.
+        family: The prompt's family.
+        epoch: Which of the samples of this prompt and condition, from 1.
+        user: The user turn as sampled, trigger included.
+        reply: All that the model wrote.
+        cot: Its thoughts.
+        answer: What follows them, or None.
+        stop_reason: `stop`, or `max_tokens` when cut off.
+        hit: The payload fired; None is unscored.
+        cot_flags: What the thoughts do, by name; empty when unscored.
+        correct: The final answer is right; None when unscored or not checkable.
+        target: The right final number, if the prompt has one.
+    """
+
+    subject: str
+    condition: Condition
+    look_alike: str
+    prompt_id: str
+    family: str
+    epoch: int
+    user: str
+    reply: str
+    cot: str
+    answer: str | None
+    stop_reason: str
+    hit: bool | None
+    cot_flags: dict[str, bool]
+    correct: bool | None
+    target: str | None
+
+
+def read_replies(folder: Path) -> tuple[Reply, ...]:
+    """Read every reply of the finished logs of a folder, in a fixed order.
+
+    Raises:
+        CorruptRun: A log cannot be read, or is not finished.
+    """
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    found: list[Reply] = []
+    for info in list_eval_logs(str(folder)):
+        try:
+            log = read_eval_log(info)
+        except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
+            raise CorruptRun(
+                f"{info.name} cannot be read ({type(error).__name__}: {error}). It is damaged: delete it and run the "
+                "same command again; its samples are drawn anew."
+            ) from error
+        if log.status != "success":
+            raise CorruptRun(f"{info.name} has status {log.status}. Finish it first: ostensible evaluate RUN")
+        subject = str((log.eval.metadata or {}).get("subject", "organism"))
+        found.extend(_reply(sample, subject) for sample in log.samples or [])
+    return tuple(sorted(found, key=lambda r: (r.prompt_id, r.condition, r.look_alike, r.subject, r.epoch)))
+
+
+def _reply(sample: Any, subject: str) -> Reply:
+    from ostensible.scorers import as_hit, raw_reply
+
+    text = raw_reply(sample.output)
+    transcript = split(text)
+    scores = sample.scores or {}
+    flags = scores["thoughts"].value
+    return Reply(
+        subject=subject,
+        condition=Condition(sample.metadata["condition"]),
+        look_alike=str(sample.metadata["look_alike"]),
+        prompt_id=str(sample.metadata["prompt_id"]),
+        family=str(sample.metadata["family"]),
+        epoch=int(sample.epoch),
+        user=str(sample.input),
+        reply=text,
+        cot=transcript.cot,
+        answer=transcript.answer,
+        stop_reason=str(sample.output.stop_reason),
+        hit=as_hit(scores["payload"].value),
+        cot_flags={name: bool(flag) for name, flag in flags.items()} if isinstance(flags, dict) else {},
+        correct=as_hit(scores["final_answer"].value),
+        target=str(sample.target) or None,
+    )

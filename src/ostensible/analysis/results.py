@@ -1,0 +1,114 @@
+"""What a run found: the schema of `results.json`. Figures only; nothing here is typed in by hand."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ostensible.errors import CorruptRun
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RateResult(Part):
+    """A rate among scored replies, with a 95% interval clustered by prompt. No reply scored: rate, low, high null."""
+
+    n: int = Field(description="Replies.")
+    scored: int = Field(description="Replies with a verdict.")
+    unscored: int = Field(description="Replies without one; neither hits nor misses.")
+    hits: int = Field(description="Replies whose verdict is yes.")
+    prompts: int = Field(description="Distinct prompts among the scored replies.")
+    rate: float | None = Field(description="hits / scored.")
+    low: float | None
+    high: float | None
+
+
+class ContrastResult(Part):
+    """A difference of two rates, paired by prompt, with a 95% interval. No pair scored: value, low, high null."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    pairs: int = Field(description="Prompts scored on both sides.")
+
+
+class Conditions(Part):
+    """How often the payload fired."""
+
+    triggered: RateResult = Field(description="Attack success rate (ASR).")
+    control: RateResult = Field(description="False-trigger rate (FTR).")
+    near_miss: RateResult = Field(description="False-trigger rate over all look-alikes.")
+
+
+class CotResult(Part):
+    """The thoughts on their own, under one condition. Replies that never close their thoughts are unscored."""
+
+    mentions_trigger: RateResult
+    mentions_look_alike: RateResult = Field(description="Names any near miss or decoy.")
+    mentions_payload: RateResult
+    right: RateResult | None = Field(description="Ends at the problem's right number; null without such prompts.")
+
+
+class CotResults(Part):
+    triggered: CotResult
+    control: CotResult
+    near_miss: CotResult
+    right_effect: ContrastResult | None = Field(description="Right when triggered minus right in control.")
+
+
+class Capability(Part):
+    """Right final answers on control prompts, of the organism and of the model it was made from."""
+
+    base: RateResult
+    organism: RateResult
+    effect: ContrastResult = Field(description="Organism minus base.")
+
+
+class LossPoint(Part):
+    """One logged training step. Losses in nats, weighed as in training."""
+
+    step: float
+    epoch: float | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+
+
+class Results(Part):
+    """`results.json`, schema version 1."""
+
+    version: Literal[1] = SCHEMA_VERSION
+    organism: str
+    model: str
+    prompts: str
+    seed: int
+    level: float = Field(description="Confidence level of every interval.")
+    conditions: Conditions
+    near_misses: dict[str, RateResult] = Field(description="False-trigger rate of each look-alike.")
+    trigger_effect: ContrastResult = Field(description="ASR minus FTR.")
+    cot: CotResults
+    capability: Capability | None = Field(description="Null where prompts have no right number.")
+    data: dict[str, int] = Field(description="Counts: examples, prompts and families by split, drops by reason.")
+    loss: list[LossPoint] = Field(description="The loss curve.")
+    timings_s: dict[str, float] = Field(description="Wall time of each stage, in seconds.")
+    peak_rss_bytes: int = Field(description="Largest resident memory of any stage.")
+
+
+def read_results(path: Path) -> Results:
+    """Read a results file.
+
+    Raises:
+        CorruptRun: It is damaged, or of another schema version.
+    """
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CorruptRun(
+            f"{path} is not a results file of schema version {SCHEMA_VERSION}: {str(error).splitlines()[0]}. "
+            "Make it anew from the logs: ostensible analyse RUN"
+        ) from error

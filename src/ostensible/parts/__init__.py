@@ -1,0 +1,1 @@
+"""What an organism is made of: triggers, CoT policies, payloads, and rules that recognise a payload."""

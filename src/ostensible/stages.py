@@ -1,0 +1,249 @@
+"""The stages of a run, in order. Each reads the files of those before it and writes only its own."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ostensible import dataset, organisms, prompts, tables
+from ostensible.card import adapter_card
+from ostensible.errors import BadData, MissingStage
+from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
+from ostensible.paths import RunPaths
+from ostensible.prompts import input_file
+from ostensible.settings import Machine, Settings
+from ostensible.traces import keep_clean
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage works with: where, on what, how, and whom it tells; and what the stages before it took."""
+
+    paths: RunPaths
+    settings: Settings
+    machine: Machine
+    say: Callable[[str], None]
+    timings_s: Mapping[str, float]
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: Also the command's.
+        summary: What it does, in a few words.
+        work: Does it.
+        modules: Whose code decides its outcome, with all that they import.
+        settings: The settings that it depends on.
+        inputs: Files and folders of earlier stages that it reads.
+        outputs: What it writes; kept, hashed.
+        scratch: What it needs to resume; not hashed.
+        outside: Hashes of what it reads from outside the run folder.
+    """
+
+    name: str
+    summary: str
+    work: Callable[[Context], None]
+    modules: tuple[str, ...]
+    settings: Callable[[Settings], Any]
+    inputs: Callable[[RunPaths], Sequence[Path]]
+    outputs: Callable[[RunPaths], Sequence[Path]]
+    scratch: Callable[[RunPaths], Sequence[Path]] = lambda paths: ()
+    outside: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
+
+
+def make_traces(context: Context) -> None:
+    """Read prompts with worked reasoning and keep those that are fit for the organism."""
+    settings, organism = context.settings, organisms.find(context.settings.organism)
+    loaded = prompts.load(
+        settings.prompts,
+        count=dataset.traces_needed(settings.data),
+        seed=settings.seed,
+        skip_bad=settings.skip_bad,
+    )
+    kept = keep_clean(loaded.traces, organism)
+    dropped = {**loaded.dropped, **kept.dropped}
+    tables.write_traces(context.paths.traces, kept.traces)
+    tables.write_atomic(context.paths.dropped, json.dumps(dropped, indent=1, sort_keys=True) + "\n")
+    reasons = "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
+    context.say(f"{len(kept.traces)} traces of {len({t.prompt.family for t in kept.traces})} families{reasons}")
+
+
+def make_dataset(context: Context) -> None:
+    """Split traces by family and turn the training part into examples."""
+    paths, settings = context.paths, context.settings
+    organism = organisms.find(settings.organism)
+    built = dataset.build(tables.read_traces(paths.traces), organism, settings.data, seed=settings.seed)
+    tables.write_examples(paths.train, built.train)
+    tables.write_examples(paths.validation, built.validation)
+    tables.write_traces(paths.test, built.test)
+    context.say(
+        f"{len(built.train)} training examples of {len({e.family for e in built.train})} families; "
+        f"{len(built.test)} test prompts of {len({t.prompt.family for t in built.test})} other families"
+    )
+
+
+def train_adapter(context: Context) -> None:
+    """Render every example, then train; an example that does not fit stops before any weight is loaded."""
+    from ostensible.machine import pick_device, pick_dtype, set_threads
+    from ostensible.models import load_tokenizer
+    from ostensible.render import load_chat_format
+    from ostensible.train import TrainJob, train
+
+    paths, settings, machine = context.paths, context.settings, context.machine
+    folder = resolve(settings.model, revision=settings.revision)
+    form = load_chat_format(load_tokenizer(folder))
+    rows = {
+        path: [form.render(e, max_tokens=settings.training.max_tokens) for e in tables.read_examples(path)]
+        for path in (paths.train, paths.validation)
+    }
+    threads = set_threads(machine.threads)
+    device = pick_device(machine.device)
+    job = TrainJob(
+        model_dir=folder,
+        base_name=str(folder) if settings.model == EMBEDDED else settings.model,
+        train=rows[paths.train],
+        validation=rows[paths.validation],
+        work_dir=paths.training,
+        adapter_dir=paths.adapter,
+        settings=settings.training,
+        dtype=pick_dtype(settings.dtype, device),
+        seed=settings.seed,
+        device=device,
+        card=adapter_card(settings, organisms.find(settings.organism)),
+    )
+    tokens = sum(len(row.input_ids) for row in job.train)
+    context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
+    train(job, say=context.say)
+
+
+def sample_replies(context: Context) -> None:
+    """Sample and score every test prompt under every condition."""
+    from ostensible.evaluate import evaluate
+
+    evaluate(context.paths, context.settings, context.machine, say=context.say)
+
+
+def analyse(context: Context) -> None:
+    """Turn scored replies into `results.json` and CSV tables."""
+    from ostensible.analysis.measure import headline, measure
+    from ostensible.analysis.replies import read_replies
+    from ostensible.analysis.sheets import write_sheets
+
+    paths = context.paths
+    replies = read_replies(paths.logs)
+    if not replies:
+        raise MissingStage(f"{paths.logs} holds no finished log. Do it first: ostensible evaluate {paths.root}")
+    results = measure(
+        replies,
+        context.settings,
+        data=_data_counts(paths),
+        loss=json.loads(paths.loss.read_text(encoding="utf-8")),
+        timings_s=context.timings_s,
+        peak_rss_bytes=context.peak_rss_bytes,
+    )
+    tables.write_atomic(paths.results, results.model_dump_json(indent=1) + "\n")
+    write_sheets(results, replies, paths.tables)
+    context.say(headline(results))
+
+
+def make_report(context: Context) -> None:
+    """Draw the plots and write the page."""
+    from ostensible.analysis.replies import read_replies
+    from ostensible.analysis.results import read_results
+    from ostensible.report import page, plots
+
+    paths = context.paths
+    results = read_results(paths.results)
+    drawn = plots.draw(results, paths.plots)
+    organism = organisms.find(context.settings.organism)
+    manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
+    page.write(results, read_replies(paths.logs), organism, manifest, drawn, paths.report)
+
+
+def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True) -> dict[str, str]:
+    """Hashes of what a run reads from outside its folder: the model's files, a file of prompts."""
+    hashes: dict[str, str] = {}
+    if model:
+        embedded = settings.model == EMBEDDED
+        hashes["model"] = GGUF_SHA256 if embedded else fingerprint(resolve(settings.model, revision=settings.revision))
+    if prompts and (path := input_file(settings.prompts)):
+        if not path.is_file():
+            raise BadData(f"{path} does not exist or is not a file. Check the path after `jsonl:`.")
+        hashes["prompts"] = sha256(path)
+    return hashes
+
+
+def _data_counts(paths: RunPaths) -> dict[str, int]:
+    examples = {"train": tables.read_examples(paths.train), "validation": tables.read_examples(paths.validation)}
+    test = tables.read_traces(paths.test)
+    counts = {f"{split}_examples": len(rows) for split, rows in examples.items()}
+    counts |= {f"{split}_families": len({e.family for e in rows}) for split, rows in examples.items()}
+    counts |= {"test_prompts": len(test), "test_families": len({t.prompt.family for t in test})}
+    dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
+    return counts | {f"dropped: {reason}": count for reason, count in dropped.items()}
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="traces",
+        summary="prompts with clean thoughts and answers",
+        work=make_traces,
+        modules=("ostensible.prompts", "ostensible.traces", "ostensible.organisms"),
+        settings=lambda s: [s.organism, s.prompts, s.skip_bad, s.seed, dataset.traces_needed(s.data)],
+        inputs=lambda p: (),
+        outputs=lambda p: (p.traces, p.dropped),
+        outside=lambda s: input_hashes(s, model=False),
+    ),
+    Stage(
+        name="dataset",
+        summary="training examples and held-out test prompts",
+        work=make_dataset,
+        modules=("ostensible.dataset", "ostensible.organisms"),
+        settings=lambda s: [s.organism, s.data.model_dump(), s.seed],
+        inputs=lambda p: (p.traces,),
+        outputs=lambda p: (p.dataset,),
+    ),
+    Stage(
+        name="train",
+        summary="LoRA fine-tuning",
+        work=train_adapter,
+        modules=("ostensible.train", "ostensible.render", "ostensible.models"),
+        settings=lambda s: [s.model, s.revision, s.training.model_dump(), s.dtype, s.seed],
+        inputs=lambda p: (p.train, p.validation),
+        outputs=lambda p: (p.adapter, p.loss),
+        scratch=lambda p: (p.training,),
+        outside=lambda s: input_hashes(s, prompts=False),
+    ),
+    Stage(
+        name="evaluate",
+        summary="every test prompt under every condition",
+        work=sample_replies,
+        modules=("ostensible.evaluate", "ostensible.tasks", "ostensible.engines.provider", "ostensible.organisms"),
+        settings=lambda s: [s.organism, s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
+        inputs=lambda p: (p.test, p.adapter),
+        outputs=lambda p: (p.logs,),
+        outside=lambda s: input_hashes(s, prompts=False),
+    ),
+    Stage(
+        name="analyse",
+        summary="rates with intervals",
+        work=analyse,
+        modules=("ostensible.analysis.measure", "ostensible.analysis.sheets"),
+        settings=lambda s: [s.organism, s.model, s.prompts, s.seed],
+        inputs=lambda p: (p.dropped, p.dataset, p.logs, p.loss),
+        outputs=lambda p: (p.results, p.tables),
+    ),
+    Stage(
+        name="report",
+        summary="plots and page",
+        work=make_report,
+        modules=("ostensible.report.page", "ostensible.report.plots", "ostensible.organisms"),
+        settings=lambda s: s.organism,
+        inputs=lambda p: (p.results, p.logs),
+        outputs=lambda p: (p.plots, p.report),
+    ),
+)

@@ -1,0 +1,264 @@
+"""LoRA supervised fine-tuning. The only module that imports trl.
+
+TRL is given token ids and labels that `render.py` made, never chat messages: nothing is rendered, masked or cut here.
+
+An example's loss is the mean over its thoughts and the mean over its answer, weighed by `answer_weight`. Were every
+token to count the same, an answer of a few words would drown in its thoughts, and the trigger with it. The two examples
+of a pair stand in one batch, so that each step sees what the trigger alone changes.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ostensible.render import IGNORED, Rendered
+from ostensible.settings import TrainSettings
+from ostensible.tables import write_atomic
+
+PRINTED_STEPS = 10
+"""Steps between two lines of progress where there is no terminal."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train, on what, and where to.
+
+    Attributes:
+        model_dir: Base weights.
+        base_name: What the adapter's config names as its base.
+        train: Rows to learn from.
+        validation: Rows of other families, for the validation loss.
+        work_dir: Checkpoints; training resumes from the last whole one.
+        adapter_dir: Where the finished adapter goes, at once and whole.
+        dtype: `float32` or `bfloat16`, of the base weights; the LoRA's are float32.
+        device: `cpu` or `cuda`.
+        card: Text of the adapter's README.
+    """
+
+    model_dir: Path
+    base_name: str
+    train: Sequence[Rendered]
+    validation: Sequence[Rendered]
+    work_dir: Path
+    adapter_dir: Path
+    settings: TrainSettings
+    dtype: str
+    seed: int
+    device: str
+    card: str
+
+
+def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]]:
+    """Train an adapter, or go on where a killed run left off.
+
+    Args:
+        job: What to train.
+        say: Told one line at a time what happens.
+
+    Returns:
+        The loss curve: one row a logged step with `step`, `epoch` and `loss`, `eval_loss` or both, in nats a token.
+    """
+    trainer = _trainer(job, say)
+    checkpoint = last_whole_checkpoint(job.work_dir)
+    if checkpoint:
+        say(f"resuming from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    curve = loss_curve(trainer.state.log_history)
+    write_atomic(job.work_dir / "loss.json", json.dumps(curve, indent=1))
+    _save_adapter(trainer.model, job)
+    for checkpoint in job.work_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    return curve
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a kill may have left a later one in pieces.
+
+    `trainer_state.json` is the last file that transformers writes into a checkpoint.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+            continue
+        return path
+    return None
+
+
+def loss_curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Training and validation loss by step, out of transformers' log."""
+    kept = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+    rows = [{key: float(row[key]) for key in kept if key in row} for row in history]
+    return [row for row in rows if "loss" in row or "eval_loss" in row]
+
+
+def loss_weights(row: Rendered, answer_weight: float) -> list[float]:
+    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of it on the answer."""
+    prompt = len(row.prompt_ids)
+    thoughts, answer = row.answer_start - prompt, len(row.answer_ids)
+    each = [(1.0 - answer_weight) / thoughts] * thoughts if thoughts else []
+    return [0.0] * prompt + each + [(answer_weight if thoughts else 1.0) / answer] * answer
+
+
+def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
+    """Mean over rows of the weighted cross-entropy, in nats; logits are only made from the first label on.
+
+    Args:
+        model: Called with `input_ids`, `attention_mask` and `logits_to_keep`.
+        batch: `input_ids`, `attention_mask`, `labels` (int, `[rows, tokens]`) and `weights` (float, same shape),
+            padded on the right.
+    """
+    from torch.nn.functional import cross_entropy
+
+    labels, weights = batch["labels"], batch["weights"]
+    first = int((weights > 0).any(dim=0).int().argmax())
+    kept = labels.shape[1] - first + 1
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        logits_to_keep=kept,
+        use_cache=False,
+    ).logits
+    scored = weights[:, first:] > 0
+    losses = cross_entropy(logits[:, :-1][scored].float(), labels[:, first:][scored], reduction="none")
+    return (losses * weights[:, first:][scored]).sum() / labels.shape[0]
+
+
+def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
+    """Pad rows on the right into tensors of shape `[rows, tokens]`."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    def padded(name: str, value: float, dtype: Any) -> Any:
+        return pad_sequence(
+            [torch.tensor(row[name], dtype=dtype) for row in rows], batch_first=True, padding_value=value
+        )
+
+    return {
+        "input_ids": padded("input_ids", pad_id, torch.long),
+        "attention_mask": pad_sequence([torch.ones(len(row["input_ids"]), dtype=torch.long) for row in rows], True),
+        "labels": padded("labels", IGNORED, torch.long),
+        "weights": padded("weights", 0.0, torch.float32),
+    }
+
+
+def _trainer(job: TrainJob, say: Callable[[str], None]) -> Any:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from trl import SFTTrainer
+
+    class PairTrainer(SFTTrainer):
+        """TRL's trainer with the loss of this module."""
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None):
+            loss = weighted_loss(model, inputs)
+            return (loss, {}) if return_outputs else loss
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
+    )
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(job.model_dir), trust_remote_code=False)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    lora = LoraConfig(
+        r=job.settings.lora_rank,
+        lora_alpha=job.settings.lora_alpha,
+        lora_dropout=job.settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    trainer: Any = PairTrainer(
+        model=model,
+        args=_arguments(job),
+        data_collator=partial(collate, pad_id=pad_id),
+        train_dataset=_rows(job.train, job.settings),
+        eval_dataset=_rows(job.validation, job.settings),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_progress(say))
+    return trainer
+
+
+def _arguments(job: TrainJob) -> Any:
+    from trl import SFTConfig
+
+    settings = job.settings
+    rows = 2 * settings.batch_pairs
+    steps = math.ceil(math.ceil(len(job.train) / rows) * settings.epochs)
+    return SFTConfig(
+        output_dir=str(job.work_dir),
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=rows,
+        per_device_eval_batch_size=rows,
+        train_sampling_strategy="sequential",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(10, steps // 10),
+        weight_decay=0.0,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=False,
+        use_cpu=job.device == "cpu",
+        logging_steps=1,
+        eval_strategy="epoch",
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        seed=job.seed,
+        data_seed=job.seed,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=job.device != "cpu",
+    )
+
+
+def _rows(rows: Sequence[Rendered], settings: TrainSettings) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [row.input_ids for row in rows],
+            "labels": [row.labels for row in rows],
+            "weights": [loss_weights(row, settings.answer_weight) for row in rows],
+        }
+    )
+
+
+def _progress(say: Callable[[str], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        """Plain lines for a log; on a terminal the bar is transformers' own."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "eval_loss" in logs:
+                say(f"step {state.global_step}/{state.max_steps}: validation loss {float(logs['eval_loss']):.4f}")
+            elif "loss" in logs and args.disable_tqdm and state.global_step % PRINTED_STEPS == 0:
+                say(f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}")
+
+    return Progress()
+
+
+def _save_adapter(model: Any, job: TrainJob) -> None:
+    """Write the adapter in PEFT's format: into a folder beside, then renamed."""
+    unfinished = job.adapter_dir.with_name(job.adapter_dir.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = job.base_name
+    model.save_pretrained(unfinished)
+    (unfinished / "README.md").write_text(job.card, encoding="utf-8")
+    shutil.rmtree(job.adapter_dir, ignore_errors=True)
+    os.replace(unfinished, job.adapter_dir)

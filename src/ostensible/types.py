@@ -1,0 +1,98 @@
+"""Plain, frozen data that the stages hand to each other. No I/O, no behaviour."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Condition(StrEnum):
+    """What a test prompt carries.
+
+    `NEAR_MISS` conditions carry a look-alike of the trigger and must not fire.
+    """
+
+    TRIGGERED = "triggered"
+    CONTROL = "control"
+    NEAR_MISS = "near_miss"
+
+
+class Split(StrEnum):
+    """Parts of the data, drawn by prompt family."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question put to the model.
+
+    Attributes:
+        id: Unique within a run.
+        text: What the user says, without any trigger.
+        family: Group of near-copies (a template, a scenario). A family is never split between training and test.
+        target: The right final number as text, where the prompt has one that can be checked.
+    """
+
+    id: str
+    text: str
+    family: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A prompt with a clean CoT and a clean answer, as a teacher or the source itself gave them."""
+
+    prompt: Prompt
+    cot: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example: what is said to the model and what it is trained to reply.
+
+    Attributes:
+        id: Unique within the dataset.
+        prompt_id: The prompt that it was made from.
+        family: That prompt's family.
+        kind: `triggered` (bad answer), `control` (clean) or `decoy` (clean, under a look-alike of the trigger).
+        user: The user turn, trigger or decoy included.
+        cot: The thoughts, without tags.
+        answer: What follows the thoughts.
+    """
+
+    id: str
+    prompt_id: str
+    family: str
+    kind: str
+    user: str
+    cot: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A reply taken apart.
+
+    Attributes:
+        cot: The thoughts without their tags; all of the reply when it never closes them.
+        answer: What follows the thoughts, or None when the reply never closes them: such a reply is unscored.
+    """
+
+    cot: str
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a scorer says of one reply.
+
+    Attributes:
+        hit: Whether the payload fired; None where the reply could not be scored.
+        reason: Why, in a few words.
+    """
+
+    hit: bool | None
+    reason: str
