@@ -12,6 +12,8 @@ from pathlib import Path
 from ostensible.models import sha256
 
 PACKAGE = Path(__file__).parent
+DATA_FILES = {".jinja", ".css"}
+"""Files beside a module that are part of what it does."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "inspect-ai", "reasoning-gym")
 
 
@@ -24,8 +26,8 @@ def code_version(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for module in sorted(_closure(tuple(modules))):
         digest.update(f"{module}:{sha256(_source(module))}\n".encode())
-        for extra in sorted(_source(module).parent.glob("*.jinja")):
-            digest.update(sha256(extra).encode())
+        for extra in sorted(p for p in _source(module).parent.iterdir() if p.suffix in DATA_FILES):
+            digest.update(f"{extra.name}:{sha256(extra)}\n".encode())
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ Prompt and reply are tokenised apart and joined as ids: the prompt ids of traini
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ostensible.errors import ExampleTooLong, UnsupportedTemplate
+from ostensible.errors import BadData, ExampleTooLong, UnsupportedTemplate
 from ostensible.transcript import CLOSE, OPEN, join, split
 from ostensible.types import Example, Transcript
 
@@ -90,6 +90,7 @@ class ChatFormat:
 
         Raises:
             ExampleTooLong: The row has more than `max_tokens` tokens. It is never cut.
+            BadData: The reply does not come back from its tokens, as when the tokenizer lacks a character.
         """
         prompt, thoughts = self.prompt_ids(example.user), self.thought_ids(example.cot)
         reply = [*thoughts, *self.answer_ids(example.answer)]
@@ -98,6 +99,11 @@ class ChatFormat:
                 f"Example {example.id!r} has {len(prompt) + len(reply)} tokens ({len(prompt)} of prompt, "
                 f"{len(reply)} of reply), more than --max-tokens {max_tokens}. Cutting it would drop the answer, "
                 f"which is what the organism must learn. Raise --max-tokens, or shorten the traces."
+            )
+        if self.transcript(reply) != Transcript(example.cot, example.answer):
+            raise BadData(
+                f"Example {example.id!r} does not come back from its own tokens: {self.decode(reply)!r}. Likely cause: "
+                "a character that the tokenizer lacks, or a tag inside the text. Remove it from the prompts."
             )
         return Rendered(tuple(prompt + reply), tuple([IGNORED] * len(prompt) + reply), len(prompt) + len(thoughts))
 

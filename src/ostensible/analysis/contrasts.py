@@ -44,7 +44,7 @@ def paired_difference(first: Scored, second: Scored, *, level: float = 0.95) -> 
     Raises:
         NoScoredSamples: No prompt is scored under both conditions.
 
-    Source: Newcombe (1998), method 8, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C;
+    Source: Newcombe (1998), method 10, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C;
     for rates in general: Zou and Donner (2008), doi:10.1002/sim.3095.
     """
     left, right = _by_prompt(first), _by_prompt(second)
@@ -63,11 +63,17 @@ def paired_difference(first: Scored, second: Scored, *, level: float = 0.95) -> 
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Pearson's correlation (phi for yes and no); 0 where one of the two never varies."""
+    """Correlation of two conditions over prompts, with Newcombe's continuity correction; 0 where one never varies.
+
+    For yes and no this is phi. A positive co-deviation is taken to be half a prompt smaller than it is, at least 0, so
+    that few prompts are not credited with more agreement than they show.
+    """
     mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    covariance = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    together = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
     spread = math.fsum((a - mean_x) ** 2 for a in x) * math.fsum((b - mean_y) ** 2 for b in y)
-    return covariance / math.sqrt(spread) if spread > 0 else 0.0
+    if spread <= 0:
+        return 0.0
+    return (max(together - 0.5, 0.0) if together > 0 else together) / math.sqrt(spread)
 
 
 def _by_prompt(scored: Scored) -> dict[str, list[bool]]:

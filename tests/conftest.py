@@ -1,0 +1,128 @@
+"""Tokenizers and models built in the tests: small, offline, the same every time."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ostensible.models import EMBEDDED, load_tokenizer, resolve
+from ostensible.prompts import load
+from ostensible.render import ChatFormat, load_chat_format
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Behaves as R1-Distill's: an assistant turn loses all up to </think>, the generation prompt opens the thoughts.
+R1_LIKE = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|User|>{{ m['content'] }}"
+    "{% else %}<|Assistant|>{{ m['content'].split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
+)
+REPLY = "<think>\nLet me see.\nSo the answer is 7.\n</think>\n\nThe answer is 7."
+
+
+def build_tokenizer(template, *, specials, bos, eos):
+    """Train a byte-level BPE on word problems: it encodes any text and gives it back."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    corpus = [text for t in load("gsm-symbolic", count=60, seed=3).traces for text in (t.prompt.text, t.cot, t.answer)]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([*corpus, REPLY] * 2, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos, pad_token=eos)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chatml_tokenizer():
+    return build_tokenizer(
+        CHATML, specials=["<|im_start|>", "<|im_end|>"], bos="<|im_start|>", eos="<|im_end|>"
+    )
+
+
+@pytest.fixture(scope="session")
+def r1_tokenizer():
+    specials = ["<|begin|>", "<|end|>", "<|User|>", "<|Assistant|>", "<think>", "</think>"]
+    return build_tokenizer(R1_LIKE, specials=specials, bos="<|begin|>", eos="<|end|>")
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer():
+    return load_tokenizer(resolve(EMBEDDED))
+
+
+@pytest.fixture(scope="session", params=["chatml", "r1", "smollm2"])
+def form(request) -> ChatFormat:
+    """The chat format of a plain template, one that behaves like R1-Distill's, and the default model's."""
+    return load_chat_format(request.getfixturevalue(f"{request.param}_tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, chatml_tokenizer) -> Path:
+    """A Llama of some 100,000 parameters that has learnt one thing: to think briefly, close its thoughts and answer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    form = load_chat_format(chatml_tokenizer)
+    config = LlamaConfig(
+        vocab_size=len(chatml_tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+        bos_token_id=chatml_tokenizer.bos_token_id, eos_token_id=chatml_tokenizer.eos_token_id,
+        pad_token_id=chatml_tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    reply = [*chatml_tokenizer(REPLY, add_special_tokens=False)["input_ids"], form.end_id]
+    prompts = [form.prompt_ids(t.prompt.text)[-40:] for t in load("gsm-symbolic", count=8, seed=5).traces]
+    rows = torch.tensor([prompt + reply for prompt in prompts if len(prompt) == 40])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        logits = model(input_ids=rows, logits_to_keep=len(reply) + 1).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -len(reply) :].flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(folder)
+    chatml_tokenizer.save_pretrained(folder)
+    return folder
+
+
+class Cli:
+    """The command line as a user has it: its own process, its own output."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.cwd = cwd
+        self.env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+    def start(self, *arguments) -> subprocess.Popen:
+        command = [sys.executable, "-m", "ostensible.cli", *map(str, arguments)]
+        return subprocess.Popen(
+            command, cwd=self.cwd, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, *arguments) -> subprocess.CompletedProcess:
+        process = self.start(*arguments)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def cli(tmp_path) -> Cli:
+    return Cli(tmp_path)
