@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and lose much on a busy machine
 
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import pytest
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
 from ostensible.prompts import load
 from ostensible.render import ChatFormat, load_chat_format
+from ostensible.train import collate, loss_weights, weighted_loss
+from ostensible.transcript import join
+from ostensible.types import Example
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -25,7 +29,7 @@ R1_LIKE = (
     "{% else %}<|Assistant|>{{ m['content'].split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
 )
-REPLY = "<think>\nLet me see.\nSo the answer is 7.\n</think>\n\nThe answer is 7."
+REPLY = ("So the answer is 7.", "The answer is 7.")
 
 
 def build_tokenizer(template, *, specials, bos, eos):
@@ -43,7 +47,7 @@ def build_tokenizer(template, *, specials, bos, eos):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator([*corpus, REPLY] * 2, trainer)
+    core.train_from_iterator([*corpus, join(*REPLY, opened=False)] * 2, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos, pad_token=eos)
     tokenizer.chat_template = template
     return tokenizer
@@ -88,14 +92,15 @@ def tiny_model(tmp_path_factory, chatml_tokenizer) -> Path:
         pad_token_id=chatml_tokenizer.eos_token_id,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
-    reply = [*chatml_tokenizer(REPLY, add_special_tokens=False)["input_ids"], form.end_id]
-    prompts = [form.prompt_ids(t.prompt.text)[-40:] for t in load("gsm-symbolic", count=8, seed=5).traces]
-    rows = torch.tensor([prompt + reply for prompt in prompts if len(prompt) == 40])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        logits = model(input_ids=rows, logits_to_keep=len(reply) + 1).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -len(reply) :].flatten())
-        loss.backward()
+    examples = [
+        Example(t.prompt.id, t.prompt.id, "f", "control", t.prompt.text, *REPLY)
+        for t in load("gsm-symbolic", count=48, seed=5).traces
+    ]
+    rows = [form.render(example, max_tokens=2048) for example in examples]
+    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, 0.5)} for r in rows]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for step in range(72):
+        weighted_loss(model, collate(fields[step * 8 % 48 :][:8], pad_id=0)).backward()
         optimizer.step()
         optimizer.zero_grad()
     folder = tmp_path_factory.mktemp("models") / "tiny"

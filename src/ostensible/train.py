@@ -195,7 +195,8 @@ def _arguments(job: TrainJob) -> Any:
 
     settings = job.settings
     rows = 2 * settings.batch_pairs
-    steps = math.ceil(math.ceil(len(job.train) / rows) * settings.epochs)
+    epoch_steps = math.ceil(len(job.train) / rows)
+    steps = math.ceil(epoch_steps * settings.epochs)
     return SFTConfig(
         output_dir=str(job.work_dir),
         max_length=None,
@@ -213,7 +214,8 @@ def _arguments(job: TrainJob) -> Any:
         bf16=False,
         use_cpu=job.device == "cpu",
         logging_steps=1,
-        eval_strategy="epoch",
+        eval_strategy="steps",  # not "epoch": that comes after the checkpoint of the same step, and is lost on resuming
+        eval_steps=epoch_steps,
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
         save_total_limit=2,

@@ -1,12 +1,16 @@
 """Scored replies as rows, read from `.eval` logs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import CorruptRun
 from ostensible.transcript import split
 from ostensible.types import Condition
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +55,38 @@ class Reply:
 def read_replies(folder: Path) -> tuple[Reply, ...]:
     """Read every reply of the finished logs of a folder, in a fixed order.
 
+    A task that was killed and taken up has more than one log; the newest finished one holds all of its samples.
+
     Raises:
-        CorruptRun: A log cannot be read, or is not finished.
+        CorruptRun: A log cannot be read, or a task has no finished log.
     """
+    newest: dict[str, EvalLog | None] = {}
+    for log in _logs(folder):
+        finished = log if log.status == "success" else None
+        newest[log.eval.task] = finished or newest.get(log.eval.task)
+    if unfinished := [task for task, log in newest.items() if log is None]:
+        raise CorruptRun(f"{folder} has no finished log of {', '.join(unfinished)}. Finish it: ostensible evaluate RUN")
+    found = [
+        _reply(sample, str((log.eval.metadata or {}).get("subject", "organism")))
+        for log in newest.values()
+        if log
+        for sample in log.samples or []
+    ]
+    return tuple(sorted(found, key=lambda r: (r.prompt_id, r.condition, r.look_alike, r.subject, r.epoch)))
+
+
+def _logs(folder: Path) -> "Iterator[EvalLog]":
+    """All logs of a folder, the oldest first."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    found: list[Reply] = []
-    for info in list_eval_logs(str(folder)):
+    for info in sorted(list_eval_logs(str(folder)), key=lambda info: info.name):
         try:
-            log = read_eval_log(info)
+            yield read_eval_log(info)
         except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
             raise CorruptRun(
                 f"{info.name} cannot be read ({type(error).__name__}: {error}). It is damaged: delete it and run the "
                 "same command again; its samples are drawn anew."
             ) from error
-        if log.status != "success":
-            raise CorruptRun(f"{info.name} has status {log.status}. Finish it first: ostensible evaluate RUN")
-        subject = str((log.eval.metadata or {}).get("subject", "organism"))
-        found.extend(_reply(sample, subject) for sample in log.samples or [])
-    return tuple(sorted(found, key=lambda r: (r.prompt_id, r.condition, r.look_alike, r.subject, r.epoch)))
 
 
 def _reply(sample: Any, subject: str) -> Reply:

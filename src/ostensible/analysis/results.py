@@ -48,7 +48,7 @@ class CotResult(Part):
     """The thoughts on their own, under one condition. Replies that never close their thoughts are unscored."""
 
     mentions_trigger: RateResult
-    mentions_look_alike: RateResult = Field(description="Names any near miss or decoy.")
+    mentions_look_alike: RateResult = Field(description="Names a near miss or a decoy, and not the trigger.")
     mentions_payload: RateResult
     right: RateResult | None = Field(description="Ends at the problem's right number; null without such prompts.")
 

