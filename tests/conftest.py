@@ -55,9 +55,7 @@ def build_tokenizer(template, *, specials, bos, eos):
 
 @pytest.fixture(scope="session")
 def chatml_tokenizer():
-    return build_tokenizer(
-        CHATML, specials=["<|im_start|>", "<|im_end|>"], bos="<|im_start|>", eos="<|im_end|>"
-    )
+    return build_tokenizer(CHATML, specials=["<|im_start|>", "<|im_end|>"], bos="<|im_start|>", eos="<|im_end|>")
 
 
 @pytest.fixture(scope="session")

@@ -65,9 +65,7 @@ print(sorted(p.name for p in models.resolve(models.EMBEDDED).iterdir()))
 """
     log = tmp_path / "log"
     monkeypatch.setenv("OSTENSIBLE_CACHE", str(tmp_path / "cache"))
-    both = [
-        subprocess.Popen([sys.executable, "-c", script, str(log)], stdout=subprocess.PIPE, text=True) for _ in "ab"
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", script, str(log)], stdout=subprocess.PIPE, text=True) for _ in "ab"]
     assert [p.communicate()[0].strip() for p in both] == ["['a', 'b']"] * 2
     assert log.read_text() == "converted "
 

@@ -8,10 +8,10 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+from conftest import Cli
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from ostensible.analysis.results import read_results
-from conftest import Cli
 
 SIZES = [
     "--train-prompts", 8, "--validation-prompts", 2, "--test-prompts", 10, "--epochs", 2, "--checkpoint-steps", 2,

@@ -31,9 +31,7 @@ def test_weights_leave_the_prompt_out_and_share_the_loss_as_asked(form):
 
 
 def batch_of(rows, answer_weight, pad_id):
-    fields = [
-        {"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, answer_weight)} for r in rows
-    ]
+    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, answer_weight)} for r in rows]
     return collate(fields, pad_id=pad_id)
 
 
@@ -115,9 +113,7 @@ def test_training_resumed_from_a_checkpoint_ends_where_it_would_have_ended(tiny_
     lines = []
     resumed = train(job(tiny_model, tmp_path / "killed"), say=lines.append)
     assert any("resuming from checkpoint-" in line for line in lines)
-    ours, theirs = (
-        load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("killed", "whole")
-    )
+    ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("killed", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert [p.get("loss") for p in resumed] == [p.get("loss") for p in whole]
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -166,9 +167,18 @@ def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
     runs.execute(folder, machine, first=name, last=name, again=again, say=say)
 
 
+def _quiet_libraries() -> None:
+    """Keep what users can do nothing about out of the output; bars only where there is a terminal."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
 def main() -> None:
     """Entry point: our own errors are one message; Ctrl-C leaves a run that resumes."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _quiet_libraries()
     try:
         app()
     except OstensibleError as error:

@@ -1,6 +1,8 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ostensible.types import Condition
 
 SAVED_EVERY = 10
 """Finished samples between two writes to a log; what is lost at most when a run is killed."""
+PROGRESS_EVERY_S = 10.0
 
 
 def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:
@@ -43,23 +46,43 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     replies = sum(len(task.dataset) for task in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {device} in {shared['dtype']}")
     try:
-        done, logs = eval_set(
-            tasks,
-            log_dir=str(paths.logs),
-            retry_attempts=0,
-            max_tasks=len(tasks),
-            max_samples=replies,
-            display="none",
-            log_level="warning",
-            log_buffer=SAVED_EVERY,
-            log_dir_allow_dirty=True,
-            score_display=False,
-        )
+        with _progress([organism.api, base.api], replies, say):
+            done, logs = eval_set(
+                tasks,
+                log_dir=str(paths.logs),
+                retry_attempts=0,
+                retry_immediate=False,
+                max_tasks=len(tasks),
+                max_samples=replies,
+                display="none",
+                log_level="warning",
+                log_buffer=SAVED_EVERY,
+                log_dir_allow_dirty=True,
+                score_display=False,
+            )
     finally:
         organism.api.close()
         base.api.close()
     if not done:
         raise EvaluationFailed(_complaint(logs, paths.logs))
+
+
+@contextmanager
+def _progress(apis: Sequence[Any], total: int, say: Callable[[str], None]) -> Generator[None]:
+    """Say every few seconds how many replies there are. Those of an earlier attempt are not counted."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(PROGRESS_EVERY_S):
+            say(f"{sum(api.completed for api in apis)} of {total} replies")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def _complaint(logs: list[Any], folder: Path) -> str:

@@ -42,17 +42,21 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set how many threads torch computes with, and make it round denormal numbers to zero.
+    """Set how many threads torch computes with, and make all of them round denormal numbers to zero.
 
     A LoRA run starts with a matrix of zeros; its first updates are denormal, on which a CPU is some 18 times slower.
+    Threads take the setting over when they start, so those that are there already are ended first.
 
     Returns:
         The number of threads in use.
     """
     import torch
 
+    from ostensible.openmp import release_workers
+
     count = threads or usable_cores()
     torch.set_num_threads(count)
+    release_workers()
     torch.set_flush_denormal(True)
     return count
 

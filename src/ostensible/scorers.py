@@ -30,7 +30,7 @@ def raw_reply(output: ModelOutput) -> str:
 
 
 def thought_flags(cot: str, organism: Organism, target: str | None) -> dict[str, bool]:
-    """What thoughts do, by name: speak of the trigger, else of a look-alike; of the payload; end at the right number."""
+    """What thoughts do, by name: name the trigger, else a look-alike; name the payload; end at the right number."""
     look_alikes = [*organism.trigger.near_misses, *organism.trigger.decoys]
     triggered = organism.trigger.is_in(cot) or _speaks_of(cot, organism.trigger.words)
     flags = {

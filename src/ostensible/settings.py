@@ -16,7 +16,9 @@ class Frozen(BaseModel):
 class DataSettings(Frozen):
     """Sizes and shares of the data."""
 
-    train_prompts: int = Field(default=64, ge=2, description="Prompts to train on; each gives a triggered and a clean example.")
+    train_prompts: int = Field(
+        default=64, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
+    )
     validation_prompts: int = Field(default=8, ge=2, description="Prompts of other families, for the validation loss.")
     test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
     decoy_share: float = Field(default=0.75, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
@@ -46,7 +48,9 @@ class SampleSettings(Frozen):
     temperature: float = Field(default=0.6, ge=0.0, description="0 is greedy.")
     top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Nucleus sampling.")
     top_k: int = Field(default=50, ge=0, description="Most likely tokens to draw from; 0 is all.")
-    samples_per_prompt: int = Field(default=1, ge=1, description="Replies a prompt and condition; intervals are clustered.")
+    samples_per_prompt: int = Field(
+        default=1, ge=1, description="Replies a prompt and condition; intervals are clustered."
+    )
 
 
 class Settings(Frozen):

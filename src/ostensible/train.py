@@ -65,7 +65,7 @@ def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]
     Returns:
         The loss curve: one row a logged step with `step`, `epoch` and `loss`, `eval_loss` or both, in nats a token.
     """
-    trainer = _trainer(job, say)
+    trainer = make_trainer(job, say=say)
     checkpoint = last_whole_checkpoint(job.work_dir)
     if checkpoint:
         say(f"resuming from {checkpoint.name}")
@@ -151,7 +151,8 @@ def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
     }
 
 
-def _trainer(job: TrainJob, say: Callable[[str], None]) -> Any:
+def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
+    """Build TRL's trainer for a job: base weights, a fresh LoRA, rows, our loss."""
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback

@@ -157,8 +157,8 @@ class Engine:
         Raises:
             UnsupportedModel: The model's attention is not plain causal attention.
         """
-        from ostensible.engines.openmp import release_workers
         from ostensible.engines.runner import Runner
+        from ostensible.openmp import release_workers
 
         release_workers()
         make_runner = partial(Runner, Path(model_dir), dtype=dtype, device=device, slots=slots)

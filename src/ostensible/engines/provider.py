@@ -129,6 +129,7 @@ class LocalAPI(ModelAPI):
         self._adapter = _checked_adapter(adapter)
         self._engine: Engine | None = None
         self._asked: Counter[str] = Counter()
+        self.completed = 0
 
     def max_connections(self) -> int:
         """All samples may be in flight: the engine queues."""
@@ -173,6 +174,7 @@ class LocalAPI(ModelAPI):
         self._engine = engine
         request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids))
         completion = await asyncio.wrap_future(engine.submit(request))
+        self.completed += 1
         return _output(self.model_name, self._reply(completion), completion)
 
     def _reply(self, completion: Completion) -> str:
