@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import EvaluationFailed
 from ostensible.machine import pick_device, pick_dtype, set_threads, usable_cores
@@ -13,8 +13,13 @@ from ostensible.paths import RunPaths
 from ostensible.settings import Machine, Settings
 from ostensible.types import Condition
 
+if TYPE_CHECKING:
+    from inspect_ai import Task
+
 SAVED_EVERY = 10
 """Finished samples between two writes to a log; what is lost at most when a run is killed."""
+IN_FLIGHT = 160
+"""Samples under way: enough to fill the engine. Inspect's own work grows with them, and takes a core at some hundreds."""
 PROGRESS_EVERY_S = 10.0
 
 
@@ -26,7 +31,6 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     Raises:
         EvaluationFailed: A log ended with an error; what was sampled is kept.
     """
-    from inspect_ai import eval_set
     from inspect_ai.model import get_model
 
     from ostensible.tasks import condition_task
@@ -41,30 +45,41 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     }
     name = f"ostensible/{resolve(settings.model, revision=settings.revision)}"
     organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
-    tasks = [condition_task(paths.root, condition, model=organism) for condition in Condition]
-    tasks.append(condition_task(paths.root, Condition.CONTROL, subject="base", model=base))
-    replies = sum(len(task.dataset) for task in tasks) * settings.sampling.samples_per_prompt
+    sets = {
+        "organism": [condition_task(paths.root, condition, model=organism) for condition in Condition],
+        "base": [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)],
+    }
+    replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {device} in {shared['dtype']}")
     try:
         with _progress([organism.api, base.api], replies, say):
-            done, logs = eval_set(
-                tasks,
-                log_dir=str(paths.logs),
-                retry_attempts=0,
-                retry_immediate=False,
-                max_tasks=len(tasks),
-                max_samples=replies,
-                display="none",
-                log_level="warning",
-                log_buffer=SAVED_EVERY,
-                log_dir_allow_dirty=True,
-                score_display=False,
-            )
+            for subject, tasks in sets.items():
+                _sample(tasks, paths.logs / subject)
     finally:
         organism.api.close()
         base.api.close()
+
+
+def _sample(tasks: "list[Task]", folder: Path) -> None:
+    """Sample tasks of one model, all at once so that the engine stays full; take up what a killed run left."""
+    from inspect_ai import eval_set
+
+    done, logs = eval_set(
+        tasks,
+        log_dir=str(folder),
+        retry_attempts=0,
+        retry_immediate=False,
+        max_tasks=len(tasks),
+        max_samples=IN_FLIGHT,
+        log_realtime=False,
+        display="none",
+        log_level="warning",
+        log_buffer=SAVED_EVERY,
+        log_dir_allow_dirty=True,
+        score_display=False,
+    )
     if not done:
-        raise EvaluationFailed(_complaint(logs, paths.logs))
+        raise EvaluationFailed(_complaint(logs, folder))
 
 
 @contextmanager

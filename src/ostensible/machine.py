@@ -1,8 +1,11 @@
 """What this machine offers: device, cores, arithmetic, memory."""
 
+import ctypes
+import gc
 import os
 import resource
 import sys
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
@@ -59,6 +62,13 @@ def set_threads(threads: int | None) -> int:
     release_workers()
     torch.set_flush_denormal(True)
     return count
+
+
+def release_memory() -> None:
+    """Give memory that is no longer used back to the system; glibc keeps it otherwise."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def peak_rss_bytes() -> int:

@@ -5,6 +5,7 @@ cut off goes on where it stood; one whose settings, inputs or code have changed 
 """
 
 import hashlib
+import inspect
 import json
 import shutil
 import sys
@@ -182,7 +183,7 @@ def _fingerprint(stage: Stage, context: Context) -> str:
             for path in stage.inputs(context.paths)
         },
         "outside": stage.outside(context.settings),
-        "code": provenance.code_version(stage.modules),
+        "code": [inspect.getsource(stage.work), provenance.code_version(stage.modules)],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 

@@ -88,7 +88,7 @@ def make_dataset(context: Context) -> None:
 
 def train_adapter(context: Context) -> None:
     """Render every example, then train; an example that does not fit stops before any weight is loaded."""
-    from ostensible.machine import pick_device, pick_dtype, set_threads
+    from ostensible.machine import pick_device, pick_dtype, release_memory, set_threads
     from ostensible.models import load_tokenizer
     from ostensible.render import load_chat_format
     from ostensible.train import TrainJob, train
@@ -118,6 +118,7 @@ def train_adapter(context: Context) -> None:
     tokens = sum(len(row.input_ids) for row in job.train)
     context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
     train(job, say=context.say)
+    release_memory()
 
 
 def sample_replies(context: Context) -> None:

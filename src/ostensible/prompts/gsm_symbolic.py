@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from itertools import chain, zip_longest
 from typing import Any
 
-from ostensible.numbers import plain_number
+from ostensible.numbers import final_number, plain_number
 from ostensible.prompts.loaded import Loaded
 from ostensible.types import Prompt, Trace
 
@@ -56,8 +56,8 @@ def gsm_symbolic(*, count: int, seed: int) -> Loaded:
 def _trace(prompt_id: str, text: str, template: int, item: dict[str, Any]) -> Trace | None:
     worked, mark, final = str(item["metadata"]["answer_cot"]).rpartition(FINAL_MARK)
     target = plain_number(str(item["answer"]))
-    if not mark or plain_number(final) != target:
+    if not mark or plain_number(final) != target or final_number(worked) != target:
         return None
     steps = "\n".join(line.strip() for line in worked.strip().splitlines() if line.strip())
     prompt = Prompt(id=prompt_id, text=text, family=f"gsm-symbolic/{template:02d}", target=target)
-    return Trace(prompt, cot=f"{steps}\nSo the answer is {target}.", answer=f"The answer is {target}.")
+    return Trace(prompt, cot=steps, answer=f"The answer is {target}.")

