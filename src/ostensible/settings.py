@@ -17,7 +17,7 @@ class DataSettings(Frozen):
     """Sizes and shares of the data."""
 
     train_prompts: int = Field(
-        default=64, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
+        default=56, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
     )
     validation_prompts: int = Field(default=4, ge=2, description="Prompts of other families, for the validation loss.")
     test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")

@@ -37,7 +37,7 @@ class TrainJob:
         validation: Rows of other families, for the validation loss.
         work_dir: Checkpoints; training resumes from the last whole one.
         adapter_dir: Where the finished adapter goes, at once and whole.
-        dtype: `float32` or `bfloat16`, of the base weights; the LoRA's are float32.
+        dtype: `float32` or `bfloat16`, of the base weights and of products; the LoRA's own weights are float32.
         device: `cpu` or `cuda`.
         card: Text of the adapter's README.
     """
@@ -65,11 +65,14 @@ def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]
     Returns:
         The loss curve: one row a logged step with `step`, `epoch` and `loss`, `eval_loss` or both, in nats a token.
     """
+    from peft.helpers import disable_input_dtype_casting
+
     trainer = make_trainer(job, say=say)
     checkpoint = last_whole_checkpoint(job.work_dir)
     if checkpoint:
         say(f"resuming from {checkpoint.name}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with disable_input_dtype_casting(trainer.model):  # autocast casts; peft would have the LoRA multiply in float32
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     curve = loss_curve(trainer.state.log_history)
     write_atomic(job.work_dir / "loss.json", json.dumps(curve, indent=1))
     _save_adapter(trainer.model, job)
@@ -113,21 +116,17 @@ def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
     """Mean over rows of the weighted cross-entropy, in nats; logits are only made from the first label on.
 
     Args:
-        model: Called with `input_ids`, `attention_mask` and `logits_to_keep`.
-        batch: `input_ids`, `attention_mask`, `labels` (int, `[rows, tokens]`) and `weights` (float, same shape),
-            padded on the right.
+        model: Called with `input_ids` and `logits_to_keep`.
+        batch: `input_ids`, `labels` (int, `[rows, tokens]`) and `weights` (float, same shape), padded on the right:
+            a causal model's tokens never see what comes after them, so padding needs no mask, and without one the
+            attention takes its fast path.
     """
     from torch.nn.functional import cross_entropy
 
     labels, weights = batch["labels"], batch["weights"]
     first = int((weights > 0).any(dim=0).int().argmax())
     kept = labels.shape[1] - first + 1
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        logits_to_keep=kept,
-        use_cache=False,
-    ).logits
+    logits = model(input_ids=batch["input_ids"], logits_to_keep=kept, use_cache=False).logits
     scored = weights[:, first:] > 0
     losses = cross_entropy(logits[:, :-1][scored].float(), labels[:, first:][scored], reduction="none")
     return (losses * weights[:, first:][scored]).sum() / labels.shape[0]
@@ -145,7 +144,6 @@ def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
 
     return {
         "input_ids": padded("input_ids", pad_id, torch.long),
-        "attention_mask": pad_sequence([torch.ones(len(row["input_ids"]), dtype=torch.long) for row in rows], True),
         "labels": padded("labels", IGNORED, torch.long),
         "weights": padded("weights", 0.0, torch.float32),
     }
@@ -212,7 +210,7 @@ def _arguments(job: TrainJob) -> Any:
         warmup_steps=min(10, steps // 10),
         weight_decay=0.0,
         gradient_checkpointing=settings.gradient_checkpointing,
-        bf16=False,
+        bf16=job.dtype == "bfloat16",
         use_cpu=job.device == "cpu",
         logging_steps=1,
         eval_strategy="steps",  # not "epoch": that comes after the checkpoint of the same step, and is lost on resuming
