@@ -17,8 +17,8 @@ def test_word_problems_are_distinct_and_their_templates_in_equal_share():
     assert len({t.prompt.text for t in traces}) == len(traces) == 255
     families = [t.prompt.family for t in traces]
     counts = {families.count(family) for family in set(families)}
-    assert len(set(families)) == 85
-    assert max(counts) - min(counts) <= 2
+    assert len(set(families)) == 84  # the library draws from 85; one of them always ends at another number
+    assert max(counts) - min(counts) <= 1
 
 
 def test_thoughts_end_at_the_right_number_and_so_does_the_answer():
@@ -34,17 +34,18 @@ def test_the_same_seed_gives_the_same_problems():
 def test_a_worked_solution_that_ends_at_another_number_is_dropped_and_counted(monkeypatch):
     import reasoning_gym
 
-    class Wrong:
-        task_indices = (0, 1)
+    worked = ["3 + 5 = 7\n#### 7", "3 + 5 = 8.0\n#### 8.0", "3 + 5 = 8, in 2 steps\n#### 8"]
+
+    class Drawn:
+        task_indices = (0, 1, 2)
 
         def __getitem__(self, index):
-            final = ("7", "8.0")[index]
-            return {"question": f"q{index}", "answer": "8", "metadata": {"answer_cot": f"3 + 5\n#### {final}"}}
+            return {"question": f"q{index}", "answer": "8", "metadata": {"answer_cot": worked[index]}}
 
-    monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *a, **k: Wrong())
+    monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *a, **k: Drawn())
     loaded = gsm_symbolic(count=2, seed=0)
     assert [t.prompt.text for t in loaded.traces] == ["q1"]
-    assert loaded.dropped == {"worked solution ends at another number than the answer": 1}
+    assert loaded.dropped == {"worked solution ends at another number than the answer": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Grade-school word problems with worked reasoning, made from templates by the library `reasoning-gym`.
 
-The library draws from the 85 of its 100 templates that it holds to be sound; a template is a family here.
+The library draws from the 85 of its 100 templates that it holds to be sound; a template is a family here. In one of
+them the worked solution never ends at the answer, so 84 are left.
 
 Source: Mirzadeh et al. (2024), "GSM-Symbolic", arXiv:2410.05229; Stojanovski et al. (2025), "Reasoning Gym",
 arXiv:2505.24760.
@@ -24,7 +25,8 @@ SUFFIX = "Give the result as your final answer. Do not include units."
 def gsm_symbolic(*, count: int, seed: int) -> Loaded:
     """Make word problems, the templates in equal share, each question once.
 
-    A problem whose worked solution ends at another number than its answer is dropped and counted.
+    A problem whose worked solution ends at another number than its answer is dropped and counted, so that thoughts
+    that end at the right number are right.
 
     Args:
         count: How many traces are wanted; as many are returned, templates permitting.
