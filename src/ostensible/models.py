@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+@cache
 def fingerprint(folder: Path) -> str:
-    """Hash a model's files by content, so that other weights under the same name are noticed."""
+    """Hash a model's files by content, once a process, so that other weights under the same name are noticed."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in {".safetensors", ".json", ".jinja"}):
         digest.update(f"{path.name}:{sha256(path)}\n".encode())

@@ -120,10 +120,11 @@ def execute(
     """
     paths, settings = RunPaths(folder), load_settings(folder)
     names = [stage.name for stage in STAGES]
+    wanted = STAGES[names.index(first) : names.index(last) + 1]
     with _locked(paths):
         for stage in STAGES[: names.index(first)]:
             _require(stage, paths)
-        for stage in STAGES[names.index(first) : names.index(last) + 1]:
+        for stage in wanted:
             _do(stage, _context(paths, settings, machine, say), again=again)
 
 
@@ -248,7 +249,7 @@ def _write_manifest(context: Context) -> None:
         "machine": context.machine.model_dump(mode="json"),
         "versions": provenance.versions(),
         "code": provenance.revision(),
-        "inputs": dict(stages.input_hashes(context.settings)),
+        "inputs": stages.input_hashes(context.settings, model=bool((trained := states["train"]) and trained.done)),
         "stages": {
             name: {"fingerprint": state.fingerprint, "seconds": state.seconds, "outputs": state.outputs}
             for name, state in states.items()
