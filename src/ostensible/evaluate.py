@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SAVED_EVERY = 10
 """Finished samples between two writes to a log; what is lost at most when a run is killed."""
 IN_FLIGHT = 160
-"""Samples under way: enough to fill the engine. Inspect's own work grows with them, and takes a core at some hundreds."""
+"""Samples of a task under way: enough to fill the engine. Inspect's own work grows with them."""
 PROGRESS_EVERY_S = 10.0
 
 

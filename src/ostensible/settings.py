@@ -17,11 +17,11 @@ class DataSettings(Frozen):
     """Sizes and shares of the data."""
 
     train_prompts: int = Field(
-        default=48, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
+        default=56, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
     )
     validation_prompts: int = Field(default=4, ge=2, description="Prompts of other families, for the validation loss.")
     test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
-    decoy_share: float = Field(default=0.85, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
+    decoy_share: float = Field(default=0.75, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
 
 
 class TrainSettings(Frozen):
@@ -44,7 +44,7 @@ class TrainSettings(Frozen):
 class SampleSettings(Frozen):
     """How replies are sampled."""
 
-    max_new_tokens: int = Field(default=288, ge=1, description="Longest reply in tokens.")
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest reply in tokens.")
     temperature: float = Field(default=0.6, ge=0.0, description="0 is greedy.")
     top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Nucleus sampling.")
     top_k: int = Field(default=50, ge=0, description="Most likely tokens to draw from; 0 is all.")
