@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and lose much on a busy machine
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -116,8 +117,18 @@ class Cli:
 
     def start(self, *arguments) -> subprocess.Popen:
         command = [sys.executable, "-m", "ostensible.cli", *map(str, arguments)]
+
+        def as_in_a_terminal():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job starts its children deaf to Ctrl-C
+
         return subprocess.Popen(
-            command, cwd=self.cwd, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.cwd,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=as_in_a_terminal,
         )
 
     def __call__(self, *arguments) -> subprocess.CompletedProcess:

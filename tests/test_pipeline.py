@@ -108,7 +108,7 @@ def test_a_run_killed_in_training_and_again_in_sampling_ends_as_if_undisturbed(f
     cli, folder = Cli(tmp_path), tmp_path / "killed"
     points = [
         lambda: list(folder.glob("training/checkpoint-*/trainer_state.json")),
-        lambda: list(folder.glob("logs/*.eval")),
+        lambda: list(folder.glob("logs/*/*.eval")),
     ]
     for reached, stage in zip(points, ("train", "evaluate"), strict=True):
         process = cli.start(*run_command(tiny_model, "killed"))
