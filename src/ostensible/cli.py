@@ -21,6 +21,7 @@ app = App(
     name="ostensible",
     version=__version__,
     help="Model organisms of unfaithful chain of thought: build them, prove what they do, test what catches them.",
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 
 Flat = Parameter(name="*")
