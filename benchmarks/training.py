@@ -1,8 +1,8 @@
-"""Training tokens per second: this package beside what the seed did, on the same examples and the same base weights.
+"""Training tokens per second: this package beside TRL on chat rows, on the same examples and the same base weights.
 
     python benchmarks/training.py --model smollm2-135m-instruct --prompts 12 --threads 2
 
-The seed's way is TRL on chat messages: rows in random order, padded to the longest of their batch, its own settings
+The other way is TRL on chat messages: rows in random order, padded to the longest of their batch, its own settings
 (batch 4, r=16, lr 2e-4), and no care for denormal numbers. Ours is `ostensible.train`. Each way runs in a process of
 its own, in turn, `--repeats` times; ratios are within a repeat. Tokens counted are those of examples, padding left
 out; seconds are those of training alone, loading left out.
@@ -19,16 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAYS = ("seed", "ours")
+WAYS = ("trl", "ours")
 
 
 def main() -> None:
     options = parse()
     if options.way:
-        print(json.dumps({"seed": seed_way, "ours": our_way}[options.way](options)))
+        print(json.dumps({"trl": trl_way, "ours": our_way}[options.way](options)))
         return
     repeats = [{way: measure(way, options) for way in WAYS} for _ in range(options.repeats)]
-    ratios = [repeat["ours"]["tokens_per_s"] / repeat["seed"]["tokens_per_s"] for repeat in repeats]
+    ratios = [repeat["ours"]["tokens_per_s"] / repeat["trl"]["tokens_per_s"] for repeat in repeats]
     for way in WAYS:
         rates = [repeat[way]["tokens_per_s"] for repeat in repeats]
         peak = max(repeat[way]["peak_rss_bytes"] for repeat in repeats) / 2**30
@@ -105,7 +105,7 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
             return timed(trainer, sum(len(row.input_ids) for row in rows))
 
 
-def seed_way(options: argparse.Namespace) -> dict[str, float]:
+def trl_way(options: argparse.Namespace) -> dict[str, float]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
