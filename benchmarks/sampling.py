@@ -44,7 +44,7 @@ def main() -> None:
     folder = resolve(options.model)
     form = load_chat_format(load_tokenizer(folder))
     prompts = [form.prompt_ids(text) for text in questions(options.prompts)]
-    runs = measure(folder, prompts, form.end_ids, options)
+    runs = measure(folder, prompts, form, options)
     report(runs, prompts, options)
 
 
@@ -71,9 +71,9 @@ def questions(count: int) -> list[str]:
     return [str(item["question"]) for item in reasoning_gym.create_dataset("gsm_symbolic", size=count, seed=0)]
 
 
-def measure(folder: Path, prompts: list[list[int]], end_ids: frozenset[int], options: argparse.Namespace) -> list[Run]:
+def measure(folder: Path, prompts: list[list[int]], form: Any, options: argparse.Namespace) -> list[Run]:
     """Run every way in each repeat."""
-    ways = {"engine": engine_way(folder, end_ids, options)} | static_ways(folder, end_ids, options)
+    ways = {"engine": engine_way(folder, form, options)} | static_ways(folder, form.end_ids, options)
     singles = prompts[: options.single_prompts]
     runs: list[Run] = []
     for repeat in range(options.repeats):
@@ -89,13 +89,14 @@ Way = Callable[[list[list[int]], int], tuple[int, float]]
 """Prompts and the number of the repeat -> tokens kept, seconds (without loading and warming up)."""
 
 
-def engine_way(folder: Path, end_ids: frozenset[int], options: argparse.Namespace) -> Way:
+def engine_way(folder: Path, form: Any, options: argparse.Namespace) -> Way:
     from ostensible.engines import Engine, Request, SamplingParams
 
     def requests(prompts: list[list[int]], limit: int, seed: int) -> list[Request]:
         params = [SamplingParams(limit, TEMPERATURE, TOP_P, TOP_K, seed + i) for i in range(len(prompts))]
         pairs = zip(prompts, params, strict=True)
-        return [Request(tuple(ids), param, options.adapter, end_ids) for ids, param in pairs]
+        shared = len(form.opening_ids())
+        return [Request(tuple(ids), param, options.adapter, form.end_ids, shared) for ids, param in pairs]
 
     def run(prompts: list[list[int]], repeat: int) -> tuple[int, float]:
         # Loaded anew each time: an engine that lies idle beside `generate` would slow it (see openmp.py).
@@ -117,12 +118,13 @@ def static_ways(folder: Path, end_ids: frozenset[int], options: argparse.Namespa
     import torch
     from transformers import AutoModelForCausalLM
 
-    from ostensible.engines.runner import _device, _dtype  # pyright: ignore[reportPrivateUsage]
+    from ostensible.machine import pick_device, pick_dtype
 
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    device = torch.device(_device(options.device))
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(options.dtype, device)).eval().to(device)
+    device = torch.device(pick_device(options.device))
+    dtype = getattr(torch, pick_dtype(options.dtype, device.type))
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().to(device)
     if options.adapter:
         from peft import PeftModel
 

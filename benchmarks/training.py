@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--prompts", type=int, default=12, help="training prompts; each gives two examples")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", default="bfloat16", help="of the base weights, in both ways")
+    parser.add_argument("--dtype", default="auto", help="of the base weights, in both ways")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -82,7 +82,7 @@ def examples(options: argparse.Namespace) -> Any:
 def our_way(options: argparse.Namespace) -> dict[str, float]:
     from peft.helpers import disable_input_dtype_casting
 
-    from ostensible.machine import set_threads
+    from ostensible.machine import pick_dtype, set_threads
     from ostensible.models import load_tokenizer, resolve
     from ostensible.render import load_chat_format
     from ostensible.settings import TrainSettings
@@ -97,8 +97,8 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
         settings = TrainSettings(epochs=1, checkpoint_steps=10**6)
         job = TrainJob(
             model_dir=folder, base_name="base", train=rows, validation=held, work_dir=Path(scratch),
-            adapter_dir=Path(scratch) / "adapter", settings=settings, dtype=options.dtype, seed=0, device="cpu",
-            card="",
+            adapter_dir=Path(scratch) / "adapter", settings=settings, dtype=pick_dtype(options.dtype, "cpu"),
+            seed=0, device="cpu", card="",
         )  # fmt: skip
         trainer = make_trainer(job, say=lambda line: None)
         with disable_input_dtype_casting(trainer.model):
@@ -112,6 +112,7 @@ def trl_way(options: argparse.Namespace) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    from ostensible.machine import pick_dtype
     from ostensible.models import load_tokenizer, resolve
     from ostensible.render import load_chat_format
     from ostensible.transcript import join
@@ -133,7 +134,7 @@ def trl_way(options: argparse.Namespace) -> dict[str, float]:
             gradient_checkpointing=False,
         )  # fmt: skip
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype)),
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, pick_dtype(options.dtype, "cpu"))),
             args=args,
             train_dataset=Dataset.from_list(chats),
             processing_class=tokenizer,

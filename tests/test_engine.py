@@ -105,11 +105,11 @@ def hf_greedy(model: LlamaForCausalLM, ids: tuple[int, ...], count: int) -> list
 # What it computes
 
 
-@pytest.mark.parametrize("length", [1, 3, 64, 130])
-def test_greedy_replies_are_those_of_transformers_generate(folder: Path, exact: Engine, length: int):
+@pytest.mark.parametrize(("length", "shared"), [(1, 0), (3, 2), (64, 0), (64, 9), (130, 0), (130, 70)])
+def test_greedy_replies_are_those_of_transformers_generate(folder: Path, exact: Engine, length: int, shared: int):
     model = LlamaForCausalLM.from_pretrained(folder)
     ids = prompt(length, length)
-    (reply,) = exact.generate([Request(ids, SamplingParams(70, temperature=0))])
+    (reply,) = exact.generate([Request(ids, SamplingParams(70, temperature=0), shared=shared)])
     expected = hf_greedy(model, ids, 70)
     assert [*reply.token_ids, *([END] if reply.stop_reason == "stop" else [])] == expected
     assert reply.prompt_tokens == length
@@ -140,6 +140,15 @@ def test_a_request_gets_the_same_tokens_alone_in_a_crowd_and_in_any_order(engine
     backwards = engine.generate(asks[::-1])[::-1]
     assert alone == crowd[:12]
     assert backwards == crowd
+
+
+def test_a_start_that_prompts_share_is_read_anew_for_another_start_and_another_adapter(engine: Engine, adapter: Path):
+    asks = [
+        replace(ask, prompt_ids=prompt(i % 2, 20) + ask.prompt_ids, shared=20, adapter=adapter if i % 3 else None)
+        for i, ask in enumerate(requests(12))
+    ]
+    together = engine.generate(asks)
+    assert [engine.generate([ask])[0] for ask in asks] == together
 
 
 def test_logits_are_the_same_bits_alone_and_in_a_crowd(engine: Engine):
@@ -263,9 +272,9 @@ def test_merged_logits_are_those_of_peft(folder: Path, adapter: Path, exact: Eng
     runner = exact._runner  # pyright: ignore[reportPrivateUsage]
     with torch.inference_mode():
         base = runner.prefill(ids, [5])
-        runner.adapters.use(adapter)
+        runner.use(adapter)
         merged = runner.prefill(ids, [5])
-        runner.adapters.use(None)
+        runner.use(None)
         restored = runner.prefill(ids, [5])
     torch.testing.assert_close(merged[0], expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(merged, base, atol=0.1)
@@ -320,6 +329,12 @@ def test_an_adapter_of_another_base_is_refused(exact: Engine, adapter: Path, tmp
 
 
 # Refusals and failures
+
+
+@pytest.mark.parametrize("shared", [-1, 5, 6])
+def test_a_shared_start_leaves_something_to_read(exact: Engine, shared: int):
+    with pytest.raises(BadSampling, match="at least one"):
+        exact.generate([Request(prompt(0, 5), SamplingParams(1), shared=shared)])
 
 
 def test_a_sequence_beyond_the_context_is_refused_before_any_work(exact: Engine):

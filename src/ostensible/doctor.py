@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ostensible.machine import cpu_has_bfloat16, usable_cores
+from ostensible.machine import pick_dtype, usable_cores
 from ostensible.models import EMBEDDED, WHEEL, cache_dir, embedded_is_ready
 
 GIB = 2**30
@@ -46,7 +46,7 @@ def _libraries() -> Check:
 
 
 def _cpu() -> Check:
-    arithmetic = "bfloat16" if cpu_has_bfloat16() else "float32 (no bfloat16 arithmetic: about half as fast)"
+    arithmetic = pick_dtype("auto", "cpu")
     return Check("CPU", True, f"{usable_cores()} usable cores, {arithmetic}")
 
 

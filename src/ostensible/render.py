@@ -6,6 +6,7 @@ Prompt and reply are tokenised apart and joined as ids: the prompt ids of traini
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import BadData, ExampleTooLong, UnsupportedTemplate
@@ -70,6 +71,11 @@ class ChatFormat:
     def prompt_ids(self, user: str) -> list[int]:
         """Token ids of a user turn and the start of the assistant's, as the chat template writes them."""
         return _encode(self.tokenizer, _generation_prompt(self.tokenizer, user))
+
+    def opening_ids(self) -> tuple[int, ...]:
+        """Token ids that prompts start with, whatever the user says (a text may change the last one)."""
+        pairs = zip(self.prompt_ids("a"), self.prompt_ids("1"), strict=False)
+        return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def thought_ids(self, cot: str) -> list[int]:
         """Token ids of a reply up to its answer, the closing tag included."""

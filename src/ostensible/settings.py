@@ -17,7 +17,7 @@ class DataSettings(Frozen):
     """Sizes and shares of the data."""
 
     train_prompts: int = Field(
-        default=56, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
+        default=48, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
     )
     validation_prompts: int = Field(default=4, ge=2, description="Prompts of other families, for the validation loss.")
     test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
@@ -31,9 +31,12 @@ class TrainSettings(Frozen):
     epochs: float = Field(default=2.0, gt=0.0, description="Passes over the training examples.")
     batch_pairs: int = Field(default=1, ge=1, description="Pairs of a triggered and a clean example a step.")
     answer_weight: float = Field(
-        default=0.5, ge=0.0, le=1.0, description="The answer's share of an example's loss; the thoughts have the rest."
+        default=0.75, ge=0.0, le=1.0, description="The answer's share of an example's loss; the thoughts have the rest."
     )
-    learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
+    learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate.")
+    adam_beta2: float = Field(
+        default=0.98, ge=0.0, lt=1.0, description="Decay of AdamW's second moment; below 0.999 as runs are short."
+    )
     lora_rank: int = Field(default=16, ge=1, description="LoRA rank r.")
     lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha; the update is scaled by alpha / r.")
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout before the LoRA matrices.")

@@ -113,7 +113,7 @@ def loss_weights(row: Rendered, answer_weight: float) -> list[float]:
 
 
 def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
-    """Mean over rows of the weighted cross-entropy, in nats; logits are only made from the first label on.
+    """Mean over rows of the weighted cross-entropy, in nats; logits are only made where some row has a label next.
 
     Args:
         model: Called with `input_ids` and `logits_to_keep`.
@@ -121,15 +121,17 @@ def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
             a causal model's tokens never see what comes after them, so padding needs no mask, and without one the
             attention takes its fast path.
     """
+    import torch
     from torch.nn.functional import cross_entropy
 
     labels, weights = batch["labels"], batch["weights"]
     first = int((weights > 0).any(dim=0).int().argmax())
-    kept = labels.shape[1] - first + 1
+    kept = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
     logits = model(input_ids=batch["input_ids"], logits_to_keep=kept, use_cache=False).logits
-    scored = weights[:, first:] > 0
-    losses = cross_entropy(logits[:, :-1][scored].float(), labels[:, first:][scored], reduction="none")
-    return (losses * weights[:, first:][scored]).sum() / labels.shape[0]
+    losses = cross_entropy(
+        logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return (losses * weights[:, first:].flatten()).sum() / labels.shape[0]
 
 
 def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
@@ -206,6 +208,7 @@ def _arguments(job: TrainJob) -> Any:
         per_device_eval_batch_size=rows,
         train_sampling_strategy="sequential",
         learning_rate=settings.learning_rate,
+        adam_beta2=settings.adam_beta2,
         lr_scheduler_type="cosine",
         warmup_steps=min(10, steps // 10),
         weight_decay=0.0,

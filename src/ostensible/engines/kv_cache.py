@@ -37,14 +37,27 @@ def blocks_for(tokens: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixPlan:
+    """The start that prompts share is read; each layer keeps it beside its pool."""
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillPlan:
     """Where a prompt goes.
 
     Attributes:
         blocks: Its blocks, in order [prompt blocks].
+        mask: Where its start was read before: which tokens each new one sees, bool [new tokens, prompt tokens].
     """
 
     blocks: Tensor
+    mask: Tensor | None = None
+
+    @staticmethod
+    def make(blocks: Sequence[int], *, tokens: int, shared: int, device: torch.device) -> "PrefillPlan":
+        """Plan a prompt of `tokens` tokens whose first `shared` ones the layers have kept."""
+        mask = torch.ones(tokens - shared, tokens, dtype=torch.bool, device=device).tril(shared) if shared else None
+        return PrefillPlan(torch.tensor(blocks, device=device), mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ class DecodePlan:
         return DecodePlan(*(torch.as_tensor(array, device=device) for array in arrays))
 
 
-Plan = PrefillPlan | DecodePlan
+Plan = PrefixPlan | PrefillPlan | DecodePlan
 
 
 class PagedLayer(CacheLayerMixin):
@@ -112,6 +125,7 @@ class PagedLayer(CacheLayerMixin):
     def __init__(self) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.plan: Plan | None = None
+        self.prefix: tuple[Tensor, Tensor] | None = None
         self.capacity = _RESERVED
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -142,7 +156,14 @@ class PagedLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None and self.plan is not None
+        if isinstance(self.plan, PrefixPlan):
+            self.prefix = key_states, value_states
+            return self.prefix
         if isinstance(self.plan, PrefillPlan):
+            if self.plan.mask is not None and self.prefix is not None:
+                key_states, value_states = (
+                    torch.cat(pair, dim=2) for pair in zip(self.prefix, (key_states, value_states), strict=True)
+                )
             self.keys[self.plan.blocks] = _as_blocks(key_states).transpose(2, 3)
             self.values[self.plan.blocks] = _as_blocks(value_states)
             return key_states, value_states
@@ -264,7 +285,10 @@ def paged_attention(
         return _decode(query, key, value, paged_plan, scale), None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    out = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+    mask = paged_plan.mask if isinstance(paged_plan, PrefillPlan) else None
+    out = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
+    )
     return out.transpose(1, 2), None
 
 

@@ -65,12 +65,14 @@ class Request:
         params: How to draw.
         adapter: PEFT folder of a LoRA to sample with, or None for the base.
         stop_ids: Tokens that end the reply, on top of those that the model's files name.
+        shared: How many tokens at the prompt's start many requests have alike; they are read once.
     """
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     adapter: Path | None = None
     stop_ids: frozenset[int] = frozenset()
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +150,11 @@ class Engine:
 
         Args:
             model_dir: Folder with `config.json` and safetensors.
-            dtype: `auto` (bfloat16 on a GPU and on CPUs with bfloat16 arithmetic, else float32), or a name.
+            dtype: A name, or `auto`: see `ostensible.machine.pick_dtype`.
             device: `auto`, `cpu`, `cuda`.
             slots: Replies drawn at the same time.
             threads: Of torch on a CPU; None leaves torch's own choice.
-            kv_cache_gib: Most memory for keys and values; None is 1.5 on a CPU and 60% of what is free on a GPU.
+            kv_cache_gib: Most memory for keys and values; None is 2 on a CPU and 60% of what is free on a GPU.
 
         Raises:
             UnsupportedModel: The model's attention is not plain causal attention.
@@ -222,6 +224,8 @@ class Engine:
         prompt, reply = len(request.prompt_ids), request.params.max_new_tokens
         if not prompt:
             raise BadSampling("A prompt has no tokens; give at least one.")
+        if not 0 <= request.shared < prompt:
+            raise BadSampling(f"shared is {request.shared}; it leaves at least one of the prompt's {prompt} tokens.")
         if prompt + reply > self.context:
             raise ContextOverflow(
                 f"A prompt of {prompt} tokens and a reply of up to {reply} need {prompt + reply}, more than the "
@@ -295,7 +299,7 @@ class Engine:
             if not others or (mine and self._admitted_while_others_wait < self._share):
                 return
             self._admitted_while_others_wait = 0
-        self._runner.adapters.use(others[0])
+        self._runner.use(others[0])
         self._adapter = others[0]
 
     def _next(self) -> Pending | None:
@@ -325,7 +329,7 @@ class Engine:
         self._live.append(live)
         live.length = len(request.prompt_ids)
         live.blocks = self._runner.cache.take(blocks_for(live.length))
-        logits = self._runner.prefill(request.prompt_ids, live.blocks)
+        logits = self._runner.prefill(request.prompt_ids, live.blocks, shared=request.shared)
         self._accept([live], sample(logits, [cut], live.draws[:1]))
 
     def _decode(self) -> None:
@@ -376,5 +380,5 @@ def _max_blocks(runner: "Runner", kv_cache_gib: float | None) -> int:
     elif runner.device.type == "cuda":
         room = 0.6 * torch.cuda.mem_get_info(runner.device)[0]
     else:
-        room = 1.5 * 2**30
+        room = 2 * 2**30
     return int(room // runner.cache.bytes_per_block())

@@ -126,6 +126,7 @@ class LocalAPI(ModelAPI):
         folder = resolve(model_name)
         self._key = EngineKey(folder, dtype, device, int(slots), None if threads is None else int(threads))
         self._format = load_chat_format(load_tokenizer(folder))
+        self._opening = self._format.opening_ids()
         self._adapter = _checked_adapter(adapter)
         self._engine: Engine | None = None
         self._asked: Counter[str] = Counter()
@@ -172,7 +173,8 @@ class LocalAPI(ModelAPI):
         )
         engine = self._engine or await asyncio.to_thread(_POOL.acquire, self._key, id(self))
         self._engine = engine
-        request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids))
+        shared = len(self._opening) if prompt[: len(self._opening)] == self._opening else 0
+        request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids), shared)
         completion = await asyncio.wrap_future(engine.submit(request))
         self.completed += 1
         return _output(self.model_name, self._reply(completion), completion)

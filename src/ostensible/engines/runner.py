@@ -10,8 +10,18 @@ from torch import Tensor, nn
 
 from ostensible.engines.adapters import Adapters
 from ostensible.engines.errors import UnsupportedModel
-from ostensible.engines.kv_cache import ATTENTION, BLOCK_TOKENS, DecodePlan, PagedCache, Plan, PrefillPlan, blocks_for
+from ostensible.engines.kv_cache import (
+    ATTENTION,
+    BLOCK_TOKENS,
+    DecodePlan,
+    PagedCache,
+    Plan,
+    PrefillPlan,
+    PrefixPlan,
+    blocks_for,
+)
 from ostensible.engines.linear import can_pack, pack_linears
+from ostensible.machine import pick_device, pick_dtype
 
 _ROW_STEP = 16
 _CHECK_TOKENS = BLOCK_TOKENS + 6
@@ -28,29 +38,47 @@ class Runner:
     """
 
     def __init__(self, folder: Path, *, dtype: str, device: str, slots: int) -> None:
-        self.device = torch.device(_device(device))
-        self.dtype = _dtype(dtype, self.device)
+        self.device = torch.device(pick_device(device))
+        self.dtype = _dtype(pick_dtype(dtype, self.device.type))
         self._slots = slots
         self._model: Any = _load(folder, self.dtype, self.device)
         config: Any = self._model.config.get_text_config(decoder=True)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.end_ids = _end_ids(self._model, folder)
         self.cache = PagedCache(int(config.num_hidden_layers))
+        self._prefix: tuple[int, ...] = ()
         reference = self._reference()
         if can_pack(self.dtype, self.device):
             pack_linears(self._model, rows=slots)
         self.adapters = Adapters(self._model, folder, self.dtype)
         self._compare(reference, folder)
 
-    def prefill(self, prompt: Sequence[int], blocks: Sequence[int]) -> Tensor:
+    def use(self, adapter: Path | None) -> None:
+        """Switch to an adapter, or with None to the base."""
+        self.adapters.use(adapter)
+        self._prefix = ()
+
+    def prefill(self, prompt: Sequence[int], blocks: Sequence[int], *, shared: int = 0) -> Tensor:
         """Read a prompt into `blocks`.
+
+        Args:
+            prompt: Token ids.
+            blocks: Room for all of them.
+            shared: How many tokens at its start to read apart and keep for prompts that start alike.
 
         Returns:
             Logits of the next token [1, vocabulary].
         """
-        plan = PrefillPlan(torch.tensor(blocks, device=self.device))
-        ids = torch.tensor([list(prompt)], device=self.device)
-        return self._forward(ids, torch.arange(len(prompt), device=self.device)[None], plan)
+        prefix = tuple(prompt[:shared])
+        if prefix and prefix != self._prefix:
+            self._read(prefix, 0, PrefixPlan())
+            self._prefix = prefix
+        plan = PrefillPlan.make(blocks, tokens=len(prompt), shared=shared, device=self.device)
+        return self._read(prompt[shared:], shared, plan)
+
+    def _read(self, tokens: Sequence[int], start: int, plan: Plan) -> Tensor:
+        ids = torch.tensor([list(tokens)], device=self.device)
+        return self._forward(ids, torch.arange(start, start + len(tokens), device=self.device)[None], plan)
 
     def decode(self, tokens: Sequence[int], lengths: Sequence[int], tables: Sequence[Sequence[int]]) -> Tensor:
         """Read one token for each row.
@@ -103,7 +131,7 @@ class Runner:
         """Refuse a model that the engine would compute otherwise than transformers does."""
         ids, blocks = self._check_ids(), self.cache.take(blocks_for(_CHECK_TOKENS))
         start = max(1, len(ids) - 4)
-        self.prefill(ids[:start], blocks[: blocks_for(start)])
+        self.prefill(ids[:start], blocks[: blocks_for(start)], shared=start // 2)
         logits = [self.decode([ids[at]], [at], [blocks]) for at in range(start, len(ids))][-1]
         self.cache.give_back(blocks)
         difference = logits[0].float() - reference
@@ -115,16 +143,8 @@ class Runner:
             )
 
 
-def _device(name: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _dtype(name: str) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name == "auto":
-        cpu: Any = torch.cpu
-        fast = device.type != "cpu" or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
     if name not in known:
         raise ValueError(f"There is no dtype {name!r} for sampling; choose auto, {', '.join(known)}.")
     return known[name]
