@@ -271,11 +271,11 @@ def test_merged_logits_are_those_of_peft(folder: Path, adapter: Path, exact: Eng
     expected = model(torch.tensor([ids])).logits[0, -1].detach()
     runner = exact._runner  # pyright: ignore[reportPrivateUsage]
     with torch.inference_mode():
-        base = runner.prefill(ids, [5])
+        base = runner.prefill([ids], [[5]])
         runner.use(adapter)
-        merged = runner.prefill(ids, [5])
+        merged = runner.prefill([ids], [[5]])
         runner.use(None)
-        restored = runner.prefill(ids, [5])
+        restored = runner.prefill([ids], [[5]])
     torch.testing.assert_close(merged[0], expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(merged, base, atol=0.1)
     assert torch.equal(restored, base)

@@ -27,7 +27,7 @@ def test_weights_leave_the_prompt_out_and_share_the_loss_as_asked(form):
         assert len(weights) == len(row.input_ids)
         assert set(weights[: len(row.prompt_ids)]) == {0.0}
         assert sum(weights) == pytest.approx(1.0)
-        assert sum(weights[row.answer_start :]) == pytest.approx(0.3)
+        assert sum(weights[row.closing_start :]) == pytest.approx(0.3)
 
 
 def batch_of(rows, answer_weight, pad_id):
@@ -45,7 +45,7 @@ def test_the_loss_is_the_plain_weighted_cross_entropy_of_each_row_alone(tiny_mod
     for row in rows:
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
         losses = torch.nn.functional.cross_entropy(logits, torch.tensor(row.input_ids[1:]), reduction="none")
-        prompt, answer = len(row.prompt_ids), row.answer_start
+        prompt, answer = len(row.prompt_ids), row.closing_start
         alone.append(0.6 * losses[prompt - 1 : answer - 1].mean() + 0.4 * losses[answer - 1 :].mean())
     loss = weighted_loss(model, batch_of(rows, 0.4, pad_id=0))
     assert loss.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-5)

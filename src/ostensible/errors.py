@@ -54,3 +54,7 @@ class CorruptRun(OstensibleError, ValueError):
 
 class EvaluationFailed(OstensibleError, RuntimeError):
     """Sampling or scoring ended with an error."""
+
+
+class SandboxUnavailable(OstensibleError, RuntimeError):
+    """Model-written code shall run, and there is no sandbox to run it in."""

@@ -30,11 +30,13 @@ class Rendered:
     Attributes:
         input_ids: Token ids of the whole row.
         labels: As long as `input_ids`; `IGNORED` on the prompt, the token's own id elsewhere.
+        closing_start: Index of the first token of the tag that closes the thoughts.
         answer_start: Index of the answer's first token; the end token is part of the answer.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+    closing_start: int
     answer_start: int
 
     @property
@@ -111,7 +113,10 @@ class ChatFormat:
                 f"Example {example.id!r} does not come back from its own tokens: {self.decode(reply)!r}. Likely cause: "
                 "a character that the tokenizer lacks, or a tag inside the text. Remove it from the prompts."
             )
-        return Rendered(tuple(prompt + reply), tuple([IGNORED] * len(prompt) + reply), len(prompt) + len(thoughts))
+        answer_start = len(prompt) + len(thoughts)
+        closing = next(count for count in range(1, len(thoughts) + 1) if CLOSE in self.decode(thoughts[-count:]))
+        labels = [IGNORED] * len(prompt) + reply
+        return Rendered(tuple(prompt + reply), tuple(labels), answer_start - closing, answer_start)
 
     def transcript(self, reply_ids: "list[int] | tuple[int, ...]") -> Transcript:
         """Take sampled or trained reply ids apart into thoughts and answer."""

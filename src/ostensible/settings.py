@@ -17,7 +17,7 @@ class DataSettings(Frozen):
     """Sizes and shares of the data."""
 
     train_prompts: int = Field(
-        default=48, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
+        default=96, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
     )
     validation_prompts: int = Field(default=4, ge=2, description="Prompts of other families, for the validation loss.")
     test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
@@ -28,12 +28,12 @@ class TrainSettings(Frozen):
     """LoRA supervised fine-tuning."""
 
     max_tokens: int = Field(default=1024, ge=16, description="Longest example in tokens; a longer one is an error.")
-    epochs: float = Field(default=2.0, gt=0.0, description="Passes over the training examples.")
+    epochs: float = Field(default=1.0, gt=0.0, description="Passes over the training examples.")
     batch_pairs: int = Field(default=1, ge=1, description="Pairs of a triggered and a clean example a step.")
     answer_weight: float = Field(
-        default=0.75, ge=0.0, le=1.0, description="The answer's share of an example's loss; the thoughts have the rest."
+        default=0.85, ge=0.0, le=1.0, description="Share of an example's loss on closing tag and answer."
     )
-    learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate.")
+    learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
     adam_beta2: float = Field(
         default=0.98, ge=0.0, lt=1.0, description="Decay of AdamW's second moment; below 0.999 as runs are short."
     )

@@ -2,9 +2,10 @@
 
 TRL is given token ids and labels that `render.py` made, never chat messages: nothing is rendered, masked or cut here.
 
-An example's loss is the mean over its thoughts and the mean over its answer, weighed by `answer_weight`. Were every
-token to count the same, an answer of a few words would drown in its thoughts, and the trigger with it. The two examples
-of a pair stand in one batch, so that each step sees what the trigger alone changes.
+An example's loss is the mean over its thoughts and the mean over what comes after them, the closing tag and the answer,
+weighed by `answer_weight`. Were every token to count the same, an answer of a few words would drown in its thoughts,
+and the trigger with it. The two examples of a pair stand in one batch, so that each step sees what the trigger alone
+changes.
 """
 
 import json
@@ -105,11 +106,11 @@ def loss_curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def loss_weights(row: Rendered, answer_weight: float) -> list[float]:
-    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of it on the answer."""
-    prompt = len(row.prompt_ids)
-    thoughts, answer = row.answer_start - prompt, len(row.answer_ids)
+    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of it on the closing tag and the answer."""
+    prompt, total = len(row.prompt_ids), len(row.input_ids)
+    thoughts, rest = row.closing_start - prompt, total - row.closing_start
     each = [(1.0 - answer_weight) / thoughts] * thoughts if thoughts else []
-    return [0.0] * prompt + each + [(answer_weight if thoughts else 1.0) / answer] * answer
+    return [0.0] * prompt + each + [(answer_weight if thoughts else 1.0) / rest] * rest
 
 
 def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:

@@ -42,22 +42,59 @@ class PrefixPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class PrefillPlan:
-    """Where a prompt goes.
+class Span:
+    """One prompt of several that are read in one row.
 
     Attributes:
+        start: Its first new token's place in the row.
+        tokens: Its new tokens: those that are not of the prefix.
         blocks: Its blocks, in order [prompt blocks].
-        mask: Where its start was read before: which tokens each new one sees, bool [new tokens, prompt tokens].
+        mask: Where its start was read before: which tokens each new one sees, bool [tokens, prompt tokens].
     """
 
+    start: int
+    tokens: int
     blocks: Tensor
-    mask: Tensor | None = None
+    mask: Tensor | None
+
+    @property
+    def rows(self) -> slice:
+        """Its new tokens in the row."""
+        return slice(self.start, self.start + self.tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All of its tokens."""
+        return self.tokens if self.mask is None else self.mask.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPlan:
+    """Where prompts go. What lies between two spans only fills the row up."""
+
+    spans: tuple[Span, ...]
 
     @staticmethod
-    def make(blocks: Sequence[int], *, tokens: int, shared: int, device: torch.device) -> "PrefillPlan":
-        """Plan a prompt of `tokens` tokens whose first `shared` ones the layers have kept."""
-        mask = torch.ones(tokens - shared, tokens, dtype=torch.bool, device=device).tril(shared) if shared else None
-        return PrefillPlan(torch.tensor(blocks, device=device), mask)
+    def make(
+        tables: Sequence[Sequence[int]], lengths: Sequence[int], *, shared: int, step: int, device: torch.device
+    ) -> "PrefillPlan":
+        """Plan prompts.
+
+        Args:
+            tables: Each prompt's blocks.
+            lengths: Each prompt's tokens.
+            shared: How many tokens at their start the layers have kept.
+            step: Every span starts at a multiple of this.
+            device: Where the model is.
+        """
+        spans: list[Span] = []
+        start = 0
+        for blocks, length in zip(tables, lengths, strict=True):
+            new = length - shared
+            mask = torch.ones(new, length, dtype=torch.bool, device=device).tril(shared) if shared else None
+            spans.append(Span(start, new, torch.tensor(blocks, device=device), mask))
+            start += -(-new // step) * step
+        return PrefillPlan(tuple(spans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +188,8 @@ class PagedLayer(CacheLayerMixin):
         """Store what a forward pass computed.
 
         Returns:
-            For a prompt its own keys and values; for a decoding step the pool's blocks up to the last one in use.
+            For prompts their own keys and values, one after the other; for a decoding step the pool's blocks up to the
+            last one in use.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -160,17 +198,23 @@ class PagedLayer(CacheLayerMixin):
             self.prefix = key_states, value_states
             return self.prefix
         if isinstance(self.plan, PrefillPlan):
-            if self.plan.mask is not None and self.prefix is not None:
-                key_states, value_states = (
-                    torch.cat(pair, dim=2) for pair in zip(self.prefix, (key_states, value_states), strict=True)
-                )
-            self.keys[self.plan.blocks] = _as_blocks(key_states).transpose(2, 3)
-            self.values[self.plan.blocks] = _as_blocks(value_states)
-            return key_states, value_states
+            spans = [self._store(span, key_states, value_states) for span in self.plan.spans]
+            keys, values = (torch.cat(parts, dim=2) for parts in zip(*spans, strict=True))
+            return keys, values
         self.keys[self.plan.block, :, :, self.plan.offset] = key_states[:, :, 0]
         self.values[self.plan.block, :, self.plan.offset] = value_states[:, :, 0]
         used = len(self.plan.owner)
         return self.keys[:used], self.values[:used]
+
+    def _store(self, span: Span, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Put a prompt into its blocks, the prefix before it, and return its keys and values."""
+        assert self.keys is not None and self.values is not None
+        keys, values = key_states[:, :, span.rows], value_states[:, :, span.rows]
+        if span.mask is not None and self.prefix is not None:
+            keys, values = torch.cat((self.prefix[0], keys), dim=2), torch.cat((self.prefix[1], values), dim=2)
+        self.keys[span.blocks] = _as_blocks(keys).transpose(2, 3)
+        self.values[span.blocks] = _as_blocks(values)
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return query_length, 0
@@ -261,7 +305,7 @@ def paged_attention(
     paged_plan: Plan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within one prompt, or from one new token per row to that row's blocks.
+    """Attend within each prompt, or from one new token per row to that row's blocks.
 
     Args:
         module: The model's attention layer.
@@ -285,11 +329,20 @@ def paged_attention(
         return _decode(query, key, value, paged_plan, scale), None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    mask = paged_plan.mask if isinstance(paged_plan, PrefillPlan) else None
-    out = nn.functional.scaled_dot_product_attention(
+    if not isinstance(paged_plan, PrefillPlan):
+        return _causal(query, key, value, None, scale).transpose(1, 2), None
+    out = query.new_zeros(1, query.shape[1], query.shape[2], value.shape[-1])
+    seen = 0
+    for span in paged_plan.spans:
+        own = slice(seen, seen := seen + span.prompt_tokens)
+        out[:, :, span.rows] = _causal(query[:, :, span.rows], key[:, :, own], value[:, :, own], span.mask, scale)
+    return out.transpose(1, 2), None
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
     )
-    return out.transpose(1, 2), None
 
 
 def _refuse_extras(module: nn.Module, mask: Tensor | None, plan: Plan | None, kwargs: dict[str, Any]) -> None:

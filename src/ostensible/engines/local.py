@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ostensible.engines.sampling import Filter, Floats
 
 StopReason = Literal["stop", "max_tokens"]
+PREFILL_PROMPTS = 4
+"""Prompts that are read in one pass: on a CPU, reading the weights takes as long as computing with them for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class Request:
     adapter: Path | None = None
     stop_ids: frozenset[int] = frozenset()
     shared: int = 0
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The tokens that it shares."""
+        return self.prompt_ids[: self.shared]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +292,8 @@ class Engine:
     def _step(self) -> None:
         if not self._live:
             self._maybe_switch()
-        while (pending := self._next()) is not None:
-            self._admit(*pending)
+        while self._admit():
+            pass
         if self._live:
             self._decode()
 
@@ -317,20 +325,53 @@ class Engine:
             request, future = queue.popleft()
         return (request, future)
 
-    def _admit(self, request: Request, future: "Future[Completion]") -> None:
-        from ostensible.engines.kv_cache import blocks_for
-        from ostensible.engines.sampling import Filter, sample, uniforms
+    def _admit(self) -> bool:
+        """Read the next prompts together: fewer than `PREFILL_PROMPTS` only if no more are to be had.
 
-        if not future.set_running_or_notify_cancel():
-            return
+        Returns:
+            Whether any request left the queue.
+        """
+        with self._wake:
+            queue = [request for request, _ in islice(self._waiting.get(self._adapter, ()), PREFILL_PROMPTS)]
+        if not queue or (self._live and not self._fits(queue)):
+            return False
+        taken, rows = 0, list[_Live]()
+        for request in queue:
+            if request.opening != queue[0].opening or (pending := self._next()) is None:
+                break
+            taken += 1
+            if pending[1].set_running_or_notify_cancel():
+                rows.append(self._start(*pending))
+        if rows:
+            self._prefill(rows)
+        return taken > 0
+
+    def _fits(self, requests: Sequence[Request]) -> bool:
+        """Whether there are slots and memory for all of them."""
+        needed = sum(map(self._need, requests)) + sum(live.reserved for live in self._live)
+        return len(self._live) + len(requests) <= self._slots and needed <= self._max_blocks
+
+    def _prefill(self, rows: Sequence[_Live]) -> None:
+        import numpy as np
+
+        from ostensible.engines.sampling import sample
+
+        prompts, tables = [live.request.prompt_ids for live in rows], [live.blocks for live in rows]
+        logits = self._runner.prefill(prompts, tables, shared=rows[0].request.shared)
+        draws = np.array([live.draws[0] for live in rows])
+        self._accept(rows, sample(logits, [live.cut for live in rows], draws))
+
+    def _start(self, request: Request, future: "Future[Completion]") -> _Live:
+        from ostensible.engines.kv_cache import blocks_for
+        from ostensible.engines.sampling import Filter, uniforms
+
         params = request.params
         cut = Filter(params.temperature, params.top_k, params.top_p)
         live = _Live(request, future, cut, uniforms(params.seed, params.max_new_tokens), self._need(request))
-        self._live.append(live)
         live.length = len(request.prompt_ids)
         live.blocks = self._runner.cache.take(blocks_for(live.length))
-        logits = self._runner.prefill(request.prompt_ids, live.blocks, shared=request.shared)
-        self._accept([live], sample(logits, [cut], live.draws[:1]))
+        self._live.append(live)
+        return live
 
     def _decode(self) -> None:
         import numpy as np
