@@ -70,7 +70,9 @@ def clustered_rate(hits: Sequence[bool | None], prompts: Sequence[str], *, level
     total = sum(sum(cluster) for cluster in clusters.values())
     effective = scored / design_effect(list(clusters.values()))
     bounds: Any = proportion_confint(total / scored * effective, effective, alpha=1 - level, method="wilson")
-    return Rate(total / scored, float(bounds[0]), float(bounds[1]), len(hits), scored, total, len(clusters))
+    low = float(bounds[0]) if total else 0.0  # the formula leaves a rounding error there
+    high = float(bounds[1]) if total < scored else 1.0
+    return Rate(total / scored, low, high, len(hits), scored, total, len(clusters))
 
 
 def design_effect(clusters: Sequence[Sequence[bool]]) -> float:
