@@ -106,7 +106,7 @@ def loss_curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def loss_weights(row: Rendered, answer_weight: float) -> list[float]:
-    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of it on the closing tag and the answer."""
+    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of that on closing tag and answer."""
     prompt, total = len(row.prompt_ids), len(row.input_ids)
     thoughts, rest = row.closing_start - prompt, total - row.closing_start
     each = [(1.0 - answer_weight) / thoughts] * thoughts if thoughts else []
