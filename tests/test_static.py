@@ -1,0 +1,396 @@
+"""Every rule on a weakness and on its repair; verdicts; hostile sources; and correction for errors."""
+
+import json
+import textwrap
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostensible.code.calibration import Errors, true_prevalence
+from ostensible.code.labelled import LabelledCode, halves, load
+from ostensible.code.static import Finding, Scan, Source, Verdict, installed, scan, scan_paths
+from ostensible.code.static.rules import rules
+from ostensible.code.static.tools import bandit, own, ruff, semgrep
+from ostensible.code.static.weaknesses import family
+from ostensible.errors import BadData, NotEnoughData
+
+FAST = {"flow": own}
+PYTHON_TOOLS = {"flow": own, "ruff": ruff, "bandit": bandit}
+
+TWINS = {
+    "sql-value": (
+        "def f(cur, city):\n    q = 'SELECT id FROM shop'\n    q += \" WHERE city = '%s'\" % city\n    cur.execute(q)",
+        "def f(cur, city):\n    cur.execute('SELECT id FROM shop WHERE city = %s', (city,))",
+    ),
+    "sql-name": (
+        "def f(cur, table):\n    cur.execute(f'SELECT id FROM {table}')",
+        "def f(cur, table):\n    assert table in ALLOWED\n    cur.execute(f'SELECT id FROM {table}')",
+    ),
+    "shell-command": (
+        "def f(host):\n    os.system('ping -c 1 ' + host)",
+        "def f(host):\n    os.system('ping -c 1 ' + shlex.quote(host))",
+    ),
+    "shell-true": (
+        "def f(name):\n    subprocess.run(f'ls {name}', shell=True)",
+        "def f(name):\n    subprocess.run('ls -l', shell=True)",
+    ),
+    "command-line": (
+        "def f(self, name):\n    cmd = 'volume create --name %s' % name\n    self._run_command(cmd)",
+        "def f(self, name):\n    cmd = ['volume', 'create', '--name', name]\n    self._run_command(cmd)",
+    ),
+    "code": ("def f(text):\n    return eval(text)", "def f(text):\n    return ast.literal_eval(text)"),
+    "html": (
+        "def f(name):\n    return '<p>Hello, {}</p>'.format(name)",
+        "def f(name):\n    name = html.escape(name)\n    return '<p>Hello, {}</p>'.format(name)",
+    ),
+    "response": (
+        "def f():\n    return 'Hello, ' + request.args.get('name')",
+        "def f():\n    return 'Hello, ' + escape(request.args.get('name'))",
+    ),
+    "tag-filter": (
+        "def f(x):\n    return re.sub('<script>.*</script>', '', x)",
+        "def f(x):\n    return html.escape(x)",
+    ),
+    "template": (
+        "def f(text):\n    return render_template_string('Hello ' + text)",
+        "def f(text):\n    return render_template_string('Hello {{ text }}', text=text)",
+    ),
+    "autoescape-off": ("Template('{{ x }}', autoescape=False)", "Template('{{ x }}', autoescape=True)"),
+    "autoescape-default": (
+        "Environment(loader=FileSystemLoader('.'))",
+        "Environment(loader=FileSystemLoader('.'), autoescape=select_autoescape())",
+    ),
+    "xml": (
+        "def f(v):\n    return '<?xml version=\"1.0\"?><note>' + v + '</note>'",
+        "def f(v):\n    return '<?xml version=\"1.0\"?><note>' + escape(v) + '</note>'",
+    ),
+    "xpath": (
+        "def f(tree, name):\n    return tree.xpath(f\"//user[name='{name}']\")",
+        "def f(tree, name):\n    return tree.xpath('//user[name=$name]', name=name)",
+    ),
+    "ldap": (
+        "def f(con, uid):\n    return con.search_s(BASE, SCOPE, '(uid=%s)' % uid)",
+        "def f(con, uid):\n    return con.search_s(BASE, SCOPE, '(uid=%s)' % escape_filter_chars(uid))",
+    ),
+    "log": (
+        "def f():\n    logger.info('hello %s', request.args.get('name'))",
+        "def f():\n    logger.info('hello %s', request.args.get('name').replace('\\n', ''))",
+    ),
+    "nosql": (
+        "def f(db, name):\n    return db.find({'$where': 'this.name == \"' + name + '\"'})",
+        "def f(db, name):\n    return db.find({'name': str(name)})",
+    ),
+    "regex": (
+        "def f(pattern, text):\n    return re.search(pattern, text)",
+        "def f(pattern, text):\n    return re.search(re.escape(pattern), text)",
+    ),
+    "path": (
+        "def f(name):\n    with open(os.path.join(ROOT, name)) as file:\n        return file.read()",
+        "def f(name):\n    path = os.path.join(ROOT, name)\n    if not inside(path, ROOT):\n        raise ValueError\n"
+        "    with open(path) as file:\n        return file.read()",
+    ),
+    "path-whole": (
+        "def f():\n    return send_file(request.args['file'])",
+        "def f():\n    return send_file(FILES[request.args['file']])",
+    ),
+    "extract-all": ("tarfile.open(p).extractall(d)", "tarfile.open(p).extractall(d, filter='data')"),
+    "redirect": (
+        "def f():\n    return redirect(request.args['next'])",
+        "def f():\n    return redirect(url_for('home'))",
+    ),
+    "request-address": (
+        "def f():\n    return requests.get(request.args['url'])",
+        "def f():\n    url = request.args['url']\n    if urlparse(url).hostname not in HOSTS:\n        abort(400)\n"
+        "    return requests.get(url)",
+    ),
+    "request-address-parameter": (
+        "def f(url):\n    return urlopen(url).read()",
+        "def f(url):\n    assert urlparse(url).hostname in HOSTS\n    return urlopen(url).read()",
+    ),
+    "unpickle": ("def f(data):\n    return pickle.loads(data)", "def f(data):\n    return json.loads(data)"),
+    "yaml-load": (
+        "def f(s):\n    return yaml.load(s, Loader=yaml.Loader)",
+        "def f(s):\n    return yaml.load(s, Loader=yaml.SafeLoader)",
+    ),
+    "xml-entities": ("p = etree.XMLParser()", "p = etree.XMLParser(resolve_entities=False)"),
+    "xml-external": (
+        "p.setFeature(feature_external_ges, True)",
+        "p.setFeature(FEATURE_NAMESPACES, True)",
+    ),
+    "mass-assignment": (
+        "def f(user, data):\n    for key in data:\n        setattr(user, key, data[key])",
+        "def f(user, data):\n    for key in data:\n        assert key in FIELDS\n        setattr(user, key, data[key])",
+    ),
+    "host-substring": (
+        "def f(url):\n    if 'example.org' in url:\n        return go(url)",
+        "def f(url):\n    if urlparse(url).hostname == 'example.org':\n        return go(url)",
+    ),
+    "weak-hash": ("d = hashlib.md5(data).hexdigest()", "d = hashlib.md5(data, usedforsecurity=False).hexdigest()"),
+    "fast-password-hash": ("h = hashlib.sha256(password.encode())", "h = hashlib.sha256(content.encode())"),
+    "weak-cipher": ("c = DES.new(key, DES.MODE_CBC, iv)", "c = AES.new(key, AES.MODE_GCM)"),
+    "ecb": ("c = AES.new(key, AES.MODE_ECB)", "c = AES.new(key, AES.MODE_GCM)"),
+    "constant-iv": (
+        "def f(key):\n    iv = b'0' * 16\n    return AES.new(key, AES.MODE_CBC, iv)",
+        "def f(key):\n    iv = get_random_bytes(16)\n    return AES.new(key, AES.MODE_CBC, iv)",
+    ),
+    "constant-iv-mode": ("m = modes.CBC(b'0123456789abcdef')", "m = modes.CBC(os.urandom(16))"),
+    "constant-salt": (
+        "def f(p):\n    return hashlib.pbkdf2_hmac('sha256', p, b'salt', 9)",
+        "def f(p):\n    salt = os.urandom(16)\n    return hashlib.pbkdf2_hmac('sha256', p, salt, 9)",
+    ),
+    "guessable-salt": (
+        "def f(p, user):\n    return hashlib.pbkdf2_hmac('sha256', p, user.encode(), 9)",
+        "def f(p, user):\n    return hashlib.pbkdf2_hmac('sha256', p, os.urandom(16), 9)",
+    ),
+    "guessable-secret": (
+        "def reset_token():\n    return random.randint(0, 10**9)",
+        "def reset_token():\n    return secrets.token_urlsafe()",
+    ),
+    "unverified-token": (
+        "jwt.decode(t, options={'verify_signature': False})",
+        "jwt.decode(t, KEY, algorithms=['HS256'])",
+    ),
+    "unverified-connection": ("requests.get(URL, verify=False)", "requests.get(URL, verify=True)"),
+    "ldap-without-tls": ("s = Server(HOST, use_ssl=True)", "s = Server(HOST, use_ssl=True, tls=CONTEXT)"),
+    "open-to-all": ("os.chmod(path, 0o777)", "os.chmod(path, 0o600)"),
+    "umask": ("os.umask(0)", "os.umask(0o077)"),
+    "temporary-name": ("name = tempfile.mktemp()", "handle, name = tempfile.mkstemp()"),
+    "debugger": ("app.run(debug=True)", "app.run(debug=False)"),
+    "traceback": (
+        "def f():\n    return make_response(traceback.format_exc())",
+        "def f():\n    return make_response('something went wrong')",
+    ),
+}
+
+
+def names(code, tools=FAST):
+    (found,) = scan([Source("a.py", code)], tools)
+    assert found.verdict is not Verdict.UNPARSEABLE
+    return {finding.rule for finding in found.findings}
+
+
+def test_every_rule_has_a_weakness_and_a_repair():
+    assert set(TWINS) == {rule.id for rule in rules()}
+
+
+@pytest.mark.parametrize("rule", TWINS)
+def test_a_rule_flags_the_weakness_and_not_its_repair(rule):
+    weakness, repair = TWINS[rule]
+    assert rule in names(weakness)
+    assert rule not in names(repair)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        "q = 'SELECT a FROM t WHERE b = ' + x",
+        "q = f'SELECT a FROM t WHERE b = {x}'",
+        "q = 'SELECT a FROM t WHERE b = {}'.format(x)",
+        "q = 'SELECT a FROM t WHERE b = {v}'.format(v=x)",
+        "q = 'SELECT a FROM t WHERE b = %(v)s' % {'v': x}",
+        "q = ' '.join(['SELECT a FROM t', 'WHERE b =', x])",
+        "q = 'SELECT a FROM t'\n    if x:\n        q = q + ' WHERE b = ' + x",
+    ],
+)
+def test_the_way_a_text_is_built_does_not_matter(build):
+    assert "sql-value" in names(f"def f(x):\n    {build}")
+
+
+def test_numbers_and_placeholders_are_harmless_in_sql():
+    assert names("def f(x, n: int):\n    q = 'SELECT a FROM t WHERE b = %d LIMIT %s' % (x, n)") == set()
+    assert names("def f(ids):\n    q = f\"SELECT a FROM t WHERE b IN ({','.join('?' for _ in ids)})\"") == set()
+
+
+def test_ruff_and_bandit_name_the_same_weakness():
+    (found,) = scan(
+        [Source("a.py", "import pickle, sys\npickle.load(sys.stdin)\nq = 'SELECT a FROM t WHERE b = ' + x\n")]
+    )
+    agreed = {finding.rule: finding.cwe for finding in found.findings}
+    assert agreed["S301"] == agreed["B301"] == "CWE-502"
+    assert agreed["S608"] == agreed["B608"] == "CWE-89"
+
+
+def test_comments_do_not_silence_a_tool():
+    code = "# ruff: noqa\n# flake8: noqa\nimport pickle\n\npickle.loads(x)  # noqa  # nosec\n"
+    (found,) = scan([Source("a.py", code)], PYTHON_TOOLS)
+    assert {"ruff", "bandit"} <= {finding.tool for finding in found.findings}
+
+
+def test_a_declared_encoding_does_not_hide_code():
+    (found,) = scan([Source("a.py", "# coding: no-such\nimport pickle\npickle.loads(x)\n")], PYTHON_TOOLS)
+    assert {"ruff", "bandit"} <= {finding.tool for finding in found.findings}
+    assert found.unread_by == ()
+
+
+def finding(tool, rule="r", cwe="CWE-89", severity="medium"):
+    return Finding(1, tool, rule, cwe, severity, "")
+
+
+@pytest.mark.parametrize(
+    ("findings", "lenient", "strict"),
+    [
+        ((), "clean", "clean"),
+        ((finding("ruff"),), "vulnerable", "clean"),
+        ((finding("ruff"), finding("bandit")), "vulnerable", "clean"),
+        ((finding("ruff"), finding("semgrep")), "vulnerable", "vulnerable"),
+        ((finding("bandit", cwe="CWE-78"), finding("flow", cwe="CWE-89")), "vulnerable", "clean"),
+        ((finding("bandit", cwe="CWE-77"), finding("flow", cwe="CWE-78")), "vulnerable", "vulnerable"),
+        ((finding("flow", severity="high"),), "vulnerable", "vulnerable"),
+    ],
+)
+def test_strict_needs_a_sure_rule_or_two_independent_tools(findings, lenient, strict):
+    found = Scan("a.py", findings)
+    assert (found.verdict, found.strict_verdict) == (lenient, strict)
+
+
+def test_what_cannot_be_parsed_is_neither_clean_nor_vulnerable():
+    found = scan([Source("a.py", "def f(:"), Source("b.py", "x = 1")], FAST)
+    assert [one.verdict for one in found] == ["unparseable", "clean"]
+    assert found[0].strict_verdict == "unparseable"
+    assert found[0].problem.startswith("SyntaxError")
+
+
+def test_rows_of_files_say_where_and_what(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.py").write_text("\n\n    def f(x):\n        eval(x)\n")
+    (tmp_path / "b.py").write_bytes(b"\xff\xfe")
+    (tmp_path / "c.py").write_text("def (")
+    (tmp_path / "note.txt").write_text("eval(x)")
+    rows = {row["path"].rpartition("/")[2]: row for row in scan_paths([tmp_path, tmp_path / "gone.py"])}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        "a.py": "vulnerable", "b.py": "unparseable", "c.py": "unparseable", "gone.py": "unparseable",
+    }  # fmt: skip
+    assert {(one["tool"], one["line"]) for one in rows["a.py"]["findings"]} >= {("flow", 4), ("ruff", 4), ("bandit", 4)}
+    assert rows["b.py"]["problem"] == "not UTF-8: byte 0"
+    assert "No such file" in rows["gone.py"]["problem"]
+    json.dumps(list(rows.values()))
+
+
+SEMGREP_TWINS = {
+    "sql": (
+        "def f(cur, city):\n    cur.execute('SELECT id FROM shop WHERE city = %s' % city)",
+        "def f(cur, city):\n    cur.execute('SELECT id FROM shop WHERE city = %s', (city,))",
+    ),
+    "command": TWINS["shell-command"],
+    "code": TWINS["code"],
+    "path": (TWINS["path"][0], "def f(name):\n    return open(os.path.join(ROOT, os.path.basename(name)))"),
+    "deserialise": TWINS["unpickle"],
+    "template": TWINS["template"],
+    "redirect": TWINS["redirect"],
+    "autoescape": TWINS["autoescape-off"],
+    "hash": TWINS["weak-hash"],
+    "permissions": TWINS["open-to-all"],
+    "xml": ("p = etree.XMLParser(resolve_entities=True)", TWINS["xml-entities"][1]),
+}
+
+
+@pytest.mark.skipif("semgrep" not in installed(), reason="semgrep is not installed")
+def test_each_semgrep_rule_flags_the_weakness_and_not_its_repair():
+    sources = [Source(name, code) for name, twins in SEMGREP_TWINS.items() for code in twins]
+    found = [{one.rule for one in scanned.findings} for scanned in scan(sources, {"semgrep": semgrep})]
+    assert {name for name, seen in zip(SEMGREP_TWINS, found[::2], strict=True) if name not in seen} == set()
+    assert {name for name, seen in zip(SEMGREP_TWINS, found[1::2], strict=True) if name in seen} == set()
+    fstring = "def f(cur, city):\n    cur.execute(f\"SELECT id FROM shop WHERE city = '{city}'\")"
+    assert "sql" in names(fstring, {"semgrep": semgrep})
+
+
+WORDS = [
+    "x",
+    "y",
+    "'%s {} %d'",
+    "f'{x}{y!r:>{x}}'",
+    "f(x)",
+    "x.join([y, x])",
+    "'a'.format(x, *y, **x)",
+    "[x for x in y]",
+    "-x",
+    "x if y else x",
+]
+EXPRESSIONS = st.recursive(
+    st.sampled_from(WORDS),
+    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["+", "%", "or", "/", "*", "in"]), inner),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.builds("x = {}".format, EXPRESSIONS), max_size=8))
+def test_the_flow_analysis_never_raises(statements):
+    names("def f(x, *y):\n" + textwrap.indent("\n".join([*statements, "x += x", "return x"]), "    "))
+
+
+def test_deep_and_doubling_code_ends():
+    nested = "x"
+    for _ in range(25):
+        nested = f"''.join([{nested}, '%s' % ({nested[:1]},)])"
+    doubling = "x = 'a' + y\n" + "x += x\n" * 200
+    long = "x = " + " + ".join(["'a'"] * 5000)
+    assert [one.verdict for one in scan([Source(str(n), c) for n, c in enumerate((nested, doubling, long))], FAST)]
+
+
+def test_too_deep_for_the_flow_analysis_is_said():
+    (found,) = scan([Source("a.py", "x = " + "f(" * 85 + "1" + ")" * 85)], FAST)
+    assert found.unread_by in ((), ("flow",))
+
+
+def test_related_weaknesses_are_of_one_family():
+    assert family("CWE-77") == family("CWE-88") == "CWE-78"
+    assert family("CWE-999") == "CWE-999"
+
+
+def labelled(n, group, code, name="a"):
+    return LabelledCode(f"{name}/{n}", name, "CWE-1", code, True, group)
+
+
+def test_halves_keep_groups_and_near_duplicates_together():
+    rng = Random(0)
+    texts = [" ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=60)) for _ in range(40)]
+    cases = [labelled(n, f"g{n // 2}", text) for n, text in enumerate(texts)]
+    copy = labelled(0, "other", texts[0] + " zz", name="b")
+    half = halves([*cases, copy])
+    assert all(half[f"a/{n}"] == half[f"a/{n + 1}"] for n in range(0, 40, 2))
+    assert half["b/0"] == half["a/0"]
+    assert sum(half[case.id] == "fit" for case in cases) <= 20
+
+
+def test_a_missing_set_names_the_option(tmp_path):
+    with pytest.raises(BadData, match=r"'sven' cannot be read.*Check --data"):
+        load("sven", tmp_path)
+
+
+def test_true_prevalence_gives_the_published_example():
+    # The example of epiR's epi.prev, from its manual: 23 of 150 positive, sensitivity .96, specificity .89.
+    found = true_prevalence(23, 150, Errors(96_000, 100_000, 11_000, 100_000))
+    assert found.value == pytest.approx(0.051, abs=5e-4)
+    assert found.low <= found.value <= found.high
+
+
+@given(st.integers(0, 200), st.integers(60, 100), st.integers(0, 40))
+def test_an_error_free_share_comes_back_and_intervals_are_in_range(vulnerable, hits, alarms):
+    errors = Errors(hits, 100, alarms, 100)
+    expected = vulnerable * errors.tpr + (200 - vulnerable) * errors.fpr
+    found = true_prevalence(expected, 200, errors)
+    assert found.value == pytest.approx(vulnerable / 200, abs=1e-9)
+    assert 0 <= found.low <= found.high <= 1
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    rng = Random(1)
+
+    def draw(rate, n):
+        return sum(rng.random() < rate for _ in range(n))
+
+    truth, tpr, fpr, held = 0.3, 0.7, 0.1, 0
+    for _ in range(400):
+        errors = Errors(draw(tpr, 80), 80, draw(fpr, 80), 80)
+        found = true_prevalence(draw(truth * tpr + (1 - truth) * fpr, 100), 100, errors)
+        held += found.low <= truth <= found.high
+    assert held / 400 == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_useless_oracle_cannot_be_corrected():
+    with pytest.raises(NotEnoughData, match=r"TPR - FPR is 0\.00.*executable"):
+        true_prevalence(5, 10, Errors(5, 10, 5, 10))
+    with pytest.raises(NotEnoughData, match="0 labelled vulnerable"):
+        true_prevalence(5, 10, Errors(0, 0, 5, 10))
