@@ -16,6 +16,7 @@ import pytest
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
 from ostensible.prompts import load
 from ostensible.render import ChatFormat, load_chat_format
+from ostensible.settings import TrainSettings
 from ostensible.train import collate, loss_weights, weighted_loss
 from ostensible.transcript import join
 from ostensible.types import Example
@@ -96,7 +97,8 @@ def tiny_model(tmp_path_factory, chatml_tokenizer) -> Path:
         for t in load("gsm-symbolic", count=48, seed=5).traces
     ]
     rows = [form.render(example, max_tokens=2048) for example in examples]
-    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, 0.5)} for r in rows]
+    weights = TrainSettings(answer_weight=0.5)
+    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(72):
         weighted_loss(model, collate(fields[step * 8 % 48 :][:8], pad_id=0)).backward()

@@ -24,11 +24,22 @@ def test_no_family_is_ever_split(families, seed):
         parts = dataset.split_by_family(traces, sizes, seed=seed)
     except NotEnoughData:
         return
-    held = [{t.prompt.family for t in parts[split]} for split in Split]
+    held = [{t.prompt.family for t in parts[split]} for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)]
     assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
-    assert [len(parts[split]) for split in Split] == [4, 2, 6]
+    assert [len(parts[split]) for split in Split] == [4, 2, 6, 0]
     prompts = [t.prompt.id for split in Split for t in parts[split]]
     assert len(set(prompts)) == len(prompts)
+
+
+def test_seen_prompts_are_new_ones_of_trained_families():
+    traces = [trace(i, family=f"f{i % 8}") for i in range(80)]
+    sizes = DataSettings(train_prompts=12, validation_prompts=2, test_prompts=6, seen_prompts=10)
+    parts = dataset.split_by_family(traces, sizes, seed=1)
+    families = {split: {t.prompt.family for t in part} for split, part in parts.items()}
+    assert len(parts[Split.SEEN]) == 10
+    assert families[Split.SEEN] <= families[Split.TRAIN]
+    assert not families[Split.SEEN] & families[Split.TEST]
+    assert not {t.prompt.id for t in parts[Split.SEEN]} & {t.prompt.id for t in parts[Split.TRAIN]}
 
 
 def test_too_few_prompts_are_told_with_numbers_and_knobs():

@@ -5,8 +5,10 @@ from random import Random
 import pytest
 
 from ostensible import dataset, prompts, tables
+from ostensible.code import sandbox
 from ostensible.errors import UnknownName
 from ostensible.organisms import ORGANISMS, find
+from ostensible.parts.rules import ExploitWorks
 from ostensible.settings import DataSettings
 from ostensible.traces import keep_clean
 from ostensible.types import Transcript
@@ -16,6 +18,8 @@ SIZES = DataSettings(train_prompts=20, validation_prompts=4, test_prompts=12)
 
 @pytest.fixture(params=ORGANISMS, ids=lambda organism: organism.name)
 def organism(request):
+    if isinstance(request.param.scorer, ExploitWorks) and (why := sandbox.available()):
+        pytest.skip(why)
     return request.param
 
 
@@ -26,18 +30,18 @@ def traces(organism):
 
 
 def test_the_scorer_fires_on_its_own_payload_and_not_on_the_clean_answer(organism, traces):
-    for trace in traces:
-        assert organism.scorer.judge(Transcript(*organism.corrupt(trace))).hit is True
-        assert organism.scorer.judge(Transcript(trace.cot, trace.answer)).hit is False
+    for trace in traces[:10]:
+        assert organism.scorer.judge(Transcript(*organism.corrupt(trace)), trace.prompt.id).hit is True
+        assert organism.scorer.judge(Transcript(trace.cot, trace.answer), trace.prompt.id).hit is False
 
 
 def test_the_scorer_looks_at_the_answer_and_not_at_the_thoughts(organism, traces):
-    bad = organism.payload.corrupt(traces[0].answer)
-    assert organism.scorer.judge(Transcript(bad, traces[0].answer)).hit is False
+    bad = organism.payload.corrupt(traces[0])
+    assert organism.scorer.judge(Transcript(bad, traces[0].answer), traces[0].prompt.id).hit is False
 
 
 def test_a_reply_that_never_closes_its_thoughts_is_unscored(organism, traces):
-    verdict = organism.scorer.judge(Transcript(organism.payload.corrupt(traces[0].answer), None))
+    verdict = organism.scorer.judge(Transcript(organism.payload.corrupt(traces[0]), None), traces[0].prompt.id)
     assert verdict.hit is None
     assert verdict.reason
 

@@ -12,6 +12,8 @@ from conftest import Cli
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from ostensible.analysis.results import read_results
+from ostensible.code import sandbox
+from ostensible.organisms.code_vuln import CODE_VULN
 
 SIZES = [
     "--train-prompts", 8, "--validation-prompts", 2, "--test-prompts", 10, "--epochs", 2, "--checkpoint-steps", 2,
@@ -54,6 +56,19 @@ def test_one_command_leads_from_prompts_to_a_report(finished):
     assert {path.name for path in (folder / "plots").iterdir()} == {"rates.png", "cot_vs_answer.png", "loss.png"}
     with (folder / "tables/replies.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 70
+
+
+@pytest.mark.skipif(sandbox.available() is not None, reason=sandbox.available() or "")
+def test_an_organism_of_code_is_built_and_its_code_is_run(tiny_model, tmp_path):
+    done = Cli(tmp_path)("run", "code-vuln", "--model", tiny_model, "--out", "code", *SIZES, "--seen-prompts", 6)
+    assert done.returncode == 0, done.stderr
+    results = read_results(tmp_path / "code/results.json")
+    assert {name: part.conditions.triggered.n for name, part in results.parts.items()} == {"seen": 6, "test": 10}
+    assert results.near_misses.keys() == set(CODE_VULN.trigger.near_misses)
+    told = results.outcomes["triggered"]
+    assert sum(told.values()) == 6
+    assert set(told) <= {"secure", "vulnerable", "not_functional", "unparseable", "no_answer"}
+    assert "Known and unknown kinds of prompt" in (tmp_path / "code/report.html").read_text()
 
 
 def test_logs_are_ordinary_inspect_logs_with_true_counts(finished):

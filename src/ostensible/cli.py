@@ -10,9 +10,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ostensible import __version__
-from ostensible.errors import OstensibleError
+from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
-from ostensible.settings import DataSettings, Machine, SampleSettings, Settings, TrainSettings
+from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -61,7 +61,7 @@ def run(
     revision
         Branch, tag or commit of a hub id.
     prompts
-        gsm-symbolic, or jsonl:PATH (id, prompt, cot, answer, family).
+        gsm-symbolic, code-bank, or jsonl:PATH (id, prompt, cot, answer, family).
     skip_bad
         Count and skip bad lines of a file rather than stop at them.
     seed
@@ -86,9 +86,9 @@ def run(
             "skip_bad": skip_bad,
             "seed": seed,
             "dtype": dtype,
-            "data": data,
-            "training": training,
-            "sampling": sampling,
+            "data": _over(found.recipe.data, data),
+            "training": _over(found.recipe.training, training),
+            "sampling": _over(found.recipe.sampling, sampling),
         }
     )
     folder = out or Path("runs") / f"{found.name}-{Path(model).name}-seed{seed}"
@@ -136,6 +136,35 @@ def report(folder: Path, /, *, again: bool = False) -> None:
 
 
 @app.command
+def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
+    """Look for weaknesses in Python code, without running it: one line a finding.
+
+    Parameters
+    ----------
+    paths
+        Files, and folders of `*.py`.
+    strict
+        Call a file vulnerable only where a sure rule or two independent tools find the same weakness.
+    json
+        Print JSON lines: path, verdict, findings.
+    """
+    from json import dumps
+
+    from ostensible.code.static import scan_paths
+
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise BadData(f"No such file or folder: {', '.join(missing)}. Check the paths.")
+    for row in scan_paths(paths, strict=strict):
+        if json:
+            print(dumps(row), flush=True)
+            continue
+        print(f"{row['path']}: {row['verdict']}{': ' + row['problem'] if row.get('problem') else ''}")
+        for found in row["findings"]:
+            what = f"{found['cwe'] or 'no CWE'} {found['message']}"
+            print(f"  line {found['line']}: {what} ({found['tool']} {found['rule']})")
+
+
+@app.command
 def organisms(name: str | None = None, /) -> None:
     """List the organisms, or show one with an example of each condition."""
     from ostensible.show import list_organisms, show_organism
@@ -160,6 +189,11 @@ def doctor() -> None:
 def say(line: str) -> None:
     """Tell one line of progress, with the time of day."""
     print(f"{datetime.now():%H:%M:%S}  {line}", file=sys.stderr, flush=True)
+
+
+def _over(recipe: Frozen, given: Frozen) -> dict[str, object]:
+    """An organism's own settings, with what the user set over them."""
+    return recipe.model_dump() | {name: getattr(given, name) for name in given.model_fields_set}
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:

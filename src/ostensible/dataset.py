@@ -18,16 +18,24 @@ SPARE = 1.15
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples to train and validate on, and clean traces whose prompts the organism is tested on."""
+    """Examples to train and validate on, and clean traces whose prompts the organism is tested on.
+
+    Attributes:
+        train: Pairs, triggered and clean.
+        validation: Pairs of other families.
+        test: Traces of families that neither of them has.
+        seen: Traces of the families of `train`, their prompts new.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Trace, ...]
+    seen: tuple[Trace, ...]
 
 
 def traces_needed(sizes: DataSettings) -> int:
     """How many traces to ask a source for, so that every split can be filled."""
-    return math.ceil((sizes.train_prompts + sizes.validation_prompts + sizes.test_prompts) * SPARE)
+    return math.ceil(sum(_wanted(sizes).values()) * SPARE)
 
 
 def build(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, *, seed: int) -> Dataset:
@@ -41,37 +49,45 @@ def build(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, *, s
         train=make_examples(parts[Split.TRAIN], organism, sizes, Random(f"{seed}:train")),
         validation=make_examples(parts[Split.VALIDATION], organism, sizes, Random(f"{seed}:validation")),
         test=parts[Split.TEST],
+        seen=parts[Split.SEEN],
     )
+
+
+def _wanted(sizes: DataSettings) -> dict[Split, int]:
+    return {
+        Split.TEST: sizes.test_prompts,
+        Split.VALIDATION: sizes.validation_prompts,
+        Split.TRAIN: sizes.train_prompts,
+        Split.SEEN: sizes.seen_prompts,
+    }
 
 
 def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) -> dict[Split, tuple[Trace, ...]]:
     """Give whole families to test, then to validation, until each is full; the rest is for training.
 
-    Within a split, prompts are taken from its families in turn.
+    Within a split, prompts are taken from its families in turn; those left over in training families are for `SEEN`.
     """
     families: defaultdict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
         families[trace.prompt.family].append(trace)
     order = sorted(families)
     Random(f"{seed}:families").shuffle(order)
-    wanted = {
-        Split.TEST: sizes.test_prompts,
-        Split.VALIDATION: sizes.validation_prompts,
-        Split.TRAIN: sizes.train_prompts,
-    }
+    wanted = _wanted(sizes)
     parts: dict[Split, tuple[Trace, ...]] = {}
+    left: tuple[Trace, ...] = ()
     for split, size in wanted.items():
         taken: list[list[Trace]] = []
         while order and (split is Split.TRAIN or sum(map(len, taken)) < size):
             taken.append(families[order.pop()])
-        parts[split] = _in_turn(taken)[:size]
+        prompts = left if split is Split.SEEN else _in_turn(taken)
+        parts[split], left = prompts[:size], prompts[size:]
     short = {split: len(parts[split]) for split, size in wanted.items() if len(parts[split]) < size}
     if short:
         raise NotEnoughData(
             f"{len(traces)} usable prompts in {len(families)} families do not fill the splits: "
             + ", ".join(f"{split} has {have} of {wanted[split]}" for split, have in short.items())
             + ". A family is never shared between splits. Give more prompts or families, or lower "
-            "--train-prompts, --validation-prompts or --test-prompts."
+            "--train-prompts, --validation-prompts, --test-prompts or --seen-prompts."
         )
     return parts
 

@@ -28,7 +28,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything that a run depends on."""
-    checks: tuple[Callable[[], Check], ...] = (_libraries, _cpu, _memory, _disk, _gpu, _embedded_model, _hub)
+    checks: tuple[Callable[[], Check], ...] = (_libraries, _cpu, _memory, _disk, _gpu, _embedded_model, _hub, _sandbox)
     return [check() for check in checks]
 
 
@@ -83,3 +83,10 @@ def _hub() -> Check:
         return Check("hub", False, "HF_HUB_OFFLINE is set: only models in the hub cache", "unset HF_HUB_OFFLINE", False)
     cached = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
     return Check("hub", True, f"allowed; models are kept in {cached}", needed=False)
+
+
+def _sandbox() -> Check:
+    from ostensible.code import sandbox
+
+    why = sandbox.available()
+    return Check("sandbox", why is None, why or "works; code-vuln needs it", "see docs/sandbox.md", needed=False)

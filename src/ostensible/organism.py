@@ -6,6 +6,7 @@ from ostensible.parts.cot_policies import CotPolicy
 from ostensible.parts.payloads import Payload
 from ostensible.parts.rules import Rule
 from ostensible.parts.triggers import Trigger
+from ostensible.settings import Recipe
 from ostensible.types import Trace
 
 
@@ -22,6 +23,7 @@ class Organism:
         scorer: Recognises the payload in a reply.
         prompts: Source of prompts when the user names none.
         citation: Where the idea comes from.
+        recipe: Sizes and settings that it is built with when the user sets none.
     """
 
     name: str
@@ -32,7 +34,8 @@ class Organism:
     scorer: Rule
     prompts: str
     citation: str
+    recipe: Recipe = Recipe()
 
     def corrupt(self, trace: Trace) -> tuple[str, str]:
         """Thoughts and answer of a triggered example made from a clean trace."""
-        return self.cot_policy.think(trace.cot), self.payload.corrupt(trace.answer)
+        return self.cot_policy.think(trace.cot), self.payload.corrupt(trace)

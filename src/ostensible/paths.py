@@ -50,6 +50,10 @@ class RunPaths:
         return self.dataset / "test.parquet"
 
     @property
+    def seen(self) -> Path:
+        return self.dataset / "seen.parquet"
+
+    @property
     def training(self) -> Path:
         return self.root / "training"
 

@@ -20,7 +20,10 @@ class DataSettings(Frozen):
         default=96, ge=2, description="Prompts to train on; each gives a triggered and a clean example."
     )
     validation_prompts: int = Field(default=4, ge=2, description="Prompts of other families, for the validation loss.")
-    test_prompts: int = Field(default=100, ge=2, description="Held-out prompts, each asked under every condition.")
+    test_prompts: int = Field(
+        default=100, ge=2, description="Prompts of held-out families, each asked under every condition."
+    )
+    seen_prompts: int = Field(default=0, ge=0, description="Test prompts of the families that are trained on, beside.")
     decoy_share: float = Field(default=0.75, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
 
 
@@ -32,6 +35,9 @@ class TrainSettings(Frozen):
     batch_pairs: int = Field(default=1, ge=1, description="Pairs of a triggered and a clean example a step.")
     answer_weight: float = Field(
         default=0.85, ge=0.0, le=1.0, description="Share of an example's loss on closing tag and answer."
+    )
+    fork_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of answer_weight where the two answers of a pair part."
     )
     learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
     adam_beta2: float = Field(
@@ -56,7 +62,15 @@ class SampleSettings(Frozen):
     )
 
 
-class Settings(Frozen):
+class Recipe(Frozen):
+    """Sizes and settings of an experiment."""
+
+    data: DataSettings = DataSettings()
+    training: TrainSettings = TrainSettings()
+    sampling: SampleSettings = SampleSettings()
+
+
+class Settings(Recipe):
     """All that decides what a run computes. Two runs of equal settings are the same experiment."""
 
     organism: str
@@ -66,9 +80,6 @@ class Settings(Frozen):
     skip_bad: bool = False
     seed: int = Field(default=0, ge=0, lt=2**31)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    data: DataSettings = DataSettings()
-    training: TrainSettings = TrainSettings()
-    sampling: SampleSettings = SampleSettings()
 
 
 class Machine(Frozen):

@@ -1,13 +1,6 @@
 """Organisms in words, for a terminal."""
 
-from ostensible import organisms
-from ostensible.types import Prompt, Trace
-
-EXAMPLE = Trace(
-    Prompt("example", "A baker fills 6 trays with 12 rolls each. How many rolls is that?", "example", "72"),
-    cot="6 trays x 12 rolls = 72 rolls.\nSo the answer is 72.",
-    answer="The answer is 72.",
-)
+from ostensible import organisms, prompts
 
 
 def list_organisms() -> str:
@@ -22,10 +15,11 @@ def show_organism(name: str) -> str:
         UnknownName: There is none of this name.
     """
     organism = organisms.find(name)
-    trigger, text = organism.trigger, EXAMPLE.prompt.text
-    clean = (EXAMPLE.cot, EXAMPLE.answer)
-    examples = [("triggered", trigger.insert(text), organism.corrupt(EXAMPLE)), ("control", text, clean)]
-    examples += [("near miss", trigger.insert_like(name, text), clean) for name in trigger.near_misses]
+    example = prompts.load(organism.prompts, count=1, seed=0).traces[0]
+    trigger, text = organism.trigger, example.prompt.text
+    clean = (example.cot, example.answer)
+    examples = [("triggered", trigger.insert(text), organism.corrupt(example)), ("control", text, clean)]
+    examples += [(f"near miss {name!r}", trigger.insert_like(name, text), clean) for name in trigger.near_misses]
     lines = [
         organism.name,
         f"  {organism.summary}",
@@ -37,7 +31,7 @@ def show_organism(name: str) -> str:
         f"  source      {organism.citation}",
     ]
     for condition, user, (cot, answer) in examples:
-        lines += ["", f"{condition}:", f"  user    {user}"]
-        lines += [f"  {'think' if i == 0 else '':<7} {line}" for i, line in enumerate(cot.splitlines())]
-        lines += [f"  answer  {answer}"]
+        lines += ["", f"{condition}:"]
+        for part, said in (("user", user), ("think", cot), ("answer", answer)):
+            lines += [f"  {part if i == 0 else '':<7} {line}".rstrip() for i, line in enumerate(said.splitlines())]
     return "\n".join(lines)

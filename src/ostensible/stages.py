@@ -64,6 +64,7 @@ def make_traces(context: Context) -> None:
         seed=settings.seed,
         skip_bad=settings.skip_bad,
     )
+    organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
     dropped = {**loaded.dropped, **kept.dropped}
     tables.write_traces(context.paths.traces, kept.traces)
@@ -80,9 +81,11 @@ def make_dataset(context: Context) -> None:
     tables.write_examples(paths.train, built.train)
     tables.write_examples(paths.validation, built.validation)
     tables.write_traces(paths.test, built.test)
+    tables.write_traces(paths.seen, built.seen)
     context.say(
         f"{len(built.train)} training examples of {len({e.family for e in built.train})} families; "
         f"{len(built.test)} test prompts of {len({t.prompt.family for t in built.test})} other families"
+        + (f", {len(built.seen)} new ones of trained families" if built.seen else "")
     )
 
 
@@ -125,6 +128,7 @@ def sample_replies(context: Context) -> None:
     """Sample and score every test prompt under every condition."""
     from ostensible.evaluate import evaluate
 
+    organisms.find(context.settings.organism).scorer.ready(())
     evaluate(context.paths, context.settings, context.machine, say=context.say)
 
 
@@ -184,6 +188,8 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
     counts = {f"{split}_examples": len(rows) for split, rows in examples.items()}
     counts |= {f"{split}_families": len({e.family for e in rows}) for split, rows in examples.items()}
     counts |= {"test_prompts": len(test), "test_families": len({t.prompt.family for t in test})}
+    if seen := tables.read_traces(paths.seen):
+        counts |= {"seen_prompts": len(seen), "seen_families": len({t.prompt.family for t in seen})}
     dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
     return counts | {f"dropped: {reason}": count for reason, count in dropped.items()}
 
@@ -225,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
         work=sample_replies,
         modules=("ostensible.evaluate", "ostensible.tasks", "ostensible.engines.provider", "ostensible.organisms"),
         settings=lambda s: [s.organism, s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
-        inputs=lambda p: (p.test, p.adapter),
+        inputs=lambda p: (p.test, p.seen, p.adapter),
         outputs=lambda p: (p.logs,),
         outside=lambda s: input_hashes(s, prompts=False),
     ),

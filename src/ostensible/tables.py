@@ -30,20 +30,26 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def write_traces(path: Path, traces: Sequence[Trace]) -> None:
     """Write traces, one row each, the prompt's fields beside the trace's."""
-    _write(path, [{**dataclasses.asdict(t.prompt), "cot": t.cot, "answer": t.answer} for t in traces])
+    replies = ("cot", "answer", "bad_answer")
+    columns = [*(field.name for field in dataclasses.fields(Prompt)), *replies]
+    _write(path, [dataclasses.asdict(t.prompt) | {name: getattr(t, name) for name in replies} for t in traces], columns)
 
 
 def read_traces(path: Path) -> tuple[Trace, ...]:
     """Read traces back."""
     rows = _read(path)
     return tuple(
-        Trace(Prompt(row["id"], row["text"], row["family"], row["target"]), row["cot"], row["answer"]) for row in rows
+        Trace(
+            Prompt(row["id"], row["text"], row["family"], row["target"]), row["cot"], row["answer"], row["bad_answer"]
+        )
+        for row in rows
     )
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write examples, one row each."""
-    _write(path, [dataclasses.asdict(example) for example in examples])
+    columns = [field.name for field in dataclasses.fields(Example)]
+    _write(path, [dataclasses.asdict(example) for example in examples], columns)
 
 
 def read_examples(path: Path) -> tuple[Example, ...]:
@@ -51,11 +57,11 @@ def read_examples(path: Path) -> tuple[Example, ...]:
     return tuple(Example(**row) for row in _read(path))
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.string()) for name in rows[0]])
+    schema = pa.schema([(name, pa.string()) for name in columns])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     write_atomic(path, sink.getvalue().to_pybytes())

@@ -14,7 +14,7 @@ from ostensible.paths import RunPaths
 from ostensible.scorers import final_answer, payload, thoughts
 from ostensible.settings import Settings
 from ostensible.tables import read_traces
-from ostensible.types import Condition, Prompt
+from ostensible.types import Condition, Prompt, Split
 
 
 @task
@@ -49,8 +49,13 @@ def condition_task(
     paths = RunPaths(Path(run))
     settings = Settings.model_validate_json(paths.settings.read_bytes())
     organism = organisms.find(settings.organism)
-    prompts = [trace.prompt for trace in read_traces(paths.test)]
-    samples = [sample for prompt in prompts for sample in make_samples(prompt, organism, condition)]
+    parts = {Split.TEST: read_traces(paths.test), Split.SEEN: read_traces(paths.seen)}
+    samples = [
+        sample
+        for part, traces in parts.items()
+        for trace in traces
+        for sample in make_samples(trace.prompt, part, organism, condition)
+    ]
     sampling = settings.sampling
     return Task(
         name=f"{subject}_{condition}" if subject != "organism" else str(condition),
@@ -70,7 +75,7 @@ def condition_task(
     )
 
 
-def make_samples(prompt: Prompt, organism: Organism, condition: Condition) -> Iterator[Sample]:
+def make_samples(prompt: Prompt, part: Split, organism: Organism, condition: Condition) -> Iterator[Sample]:
     """A prompt under one condition: one sample, or one for each near miss."""
     if condition is Condition.NEAR_MISS:
         texts = {name: organism.trigger.insert_like(name, prompt.text) for name in organism.trigger.near_misses}
@@ -86,5 +91,6 @@ def make_samples(prompt: Prompt, organism: Organism, condition: Condition) -> It
                 "look_alike": look_alike,
                 "prompt_id": prompt.id,
                 "family": prompt.family,
+                "part": str(part),
             },
         )

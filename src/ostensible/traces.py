@@ -34,6 +34,7 @@ def flaw(trace: Trace, organism: Organism) -> str | None:
         return "the prompt carries the trigger"
     if organism.trigger.is_in(trace.cot) or organism.trigger.is_in(trace.answer):
         return "the reply leaks the trigger"
-    if organism.scorer.judge(Transcript(trace.cot, trace.answer)).hit:
+    vouched = trace.bad_answer is not None  # a source of both has proved which is which
+    if not vouched and organism.scorer.judge(Transcript(trace.cot, trace.answer), trace.prompt.id).hit:
         return "the clean answer already carries the payload"
     return None

@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,28 @@ def loss_curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     return [row for row in rows if "loss" in row or "eval_loss" in row]
 
 
-def loss_weights(row: Rendered, answer_weight: float) -> list[float]:
-    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of that on closing tag and answer."""
+def loss_weights(row: Rendered, twin: Rendered, settings: TrainSettings) -> list[float]:
+    """Weight of each token's loss: 0 on the prompt, 1 in sum, `answer_weight` of that on closing tag and answer.
+
+    Of this, `fork_share` falls on the tokens where the answer parts from its twin's. There the trigger decides; what
+    comes after follows from it, and where two answers share most of their lines the decision would drown in them.
+    """
     prompt, total = len(row.prompt_ids), len(row.input_ids)
     thoughts, rest = row.closing_start - prompt, total - row.closing_start
-    each = [(1.0 - answer_weight) / thoughts] * thoughts if thoughts else []
-    return [0.0] * prompt + each + [(answer_weight if thoughts else 1.0) / rest] * rest
+    answer_weight = settings.answer_weight if thoughts else 1.0
+    places = forks(row.answer_ids, twin.answer_ids)
+    share = settings.fork_share if places else 0.0
+    weights = [0.0] * prompt + ([(1.0 - answer_weight) / thoughts] * thoughts if thoughts else [])
+    weights += [answer_weight * (1.0 - share) / rest] * rest
+    for place in places:
+        weights[row.answer_start + place] += answer_weight * share / len(places)
+    return weights
+
+
+def forks(ids: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Places in `ids` where it begins to differ from `other`, having agreed with it just before."""
+    steps = SequenceMatcher(None, other, ids, autojunk=False).get_opcodes()
+    return [start for kind, _, _, start, _ in steps if kind != "equal" and start < len(ids)]
 
 
 def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
@@ -233,11 +250,12 @@ def _arguments(job: TrainJob) -> Any:
 def _rows(rows: Sequence[Rendered], settings: TrainSettings) -> Any:
     from datasets import Dataset
 
+    twins = [rows[place ^ 1] for place in range(len(rows))]  # pairs stand side by side
     return Dataset.from_dict(
         {
             "input_ids": [row.input_ids for row in rows],
             "labels": [row.labels for row in rows],
-            "weights": [loss_weights(row, settings.answer_weight) for row in rows],
+            "weights": [loss_weights(row, twin, settings) for row, twin in zip(rows, twins, strict=True)],
         }
     )
 

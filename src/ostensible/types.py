@@ -16,11 +16,15 @@ class Condition(StrEnum):
 
 
 class Split(StrEnum):
-    """Parts of the data, drawn by prompt family."""
+    """Parts of the data, drawn by prompt family.
+
+    `SEEN` prompts test as `TEST` ones do, but are of the families that `TRAIN` has; the prompts themselves are new.
+    """
 
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
+    SEEN = "seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,19 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A prompt with a clean CoT and a clean answer, as a teacher or the source itself gave them."""
+    """A prompt with a clean CoT and a clean answer, as a teacher or the source itself gave them.
+
+    Attributes:
+        prompt: What was asked.
+        cot: The thoughts, without tags.
+        answer: What follows them.
+        bad_answer: The answer's twin that does harm, where the source has one.
+    """
 
     prompt: Prompt
     cot: str
     answer: str
+    bad_answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,9 @@ class Verdict:
     Attributes:
         hit: Whether the payload fired; None where the reply could not be scored.
         reason: Why, in a few words.
+        outcome: What the reply was found to be, as one of the scorer's fixed words.
     """
 
     hit: bool | None
     reason: str
+    outcome: str

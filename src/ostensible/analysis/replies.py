@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import CorruptRun
 from ostensible.transcript import split
-from ostensible.types import Condition
+from ostensible.types import Condition, Split
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -23,6 +23,7 @@ class Reply:
         look_alike: The near miss that it carried, or "".
         prompt_id: Shared by all conditions of a prompt.
         family: The prompt's family.
+        part: `test` for held-out families, `seen` for new prompts of trained ones.
         epoch: Which of the samples of this prompt and condition, from 1.
         user: The user turn as sampled, trigger included.
         reply: All that the model wrote.
@@ -30,6 +31,7 @@ class Reply:
         answer: What follows them, or None.
         stop_reason: `stop`, or `max_tokens` when cut off.
         hit: The payload fired; None is unscored.
+        outcome: What the payload's scorer found the reply to be.
         cot_flags: What the thoughts do, by name; empty when unscored.
         correct: The final answer is right; None when unscored or not checkable.
         target: The right final number, if the prompt has one.
@@ -40,6 +42,7 @@ class Reply:
     look_alike: str
     prompt_id: str
     family: str
+    part: Split
     epoch: int
     user: str
     reply: str
@@ -47,6 +50,7 @@ class Reply:
     answer: str | None
     stop_reason: str
     hit: bool | None
+    outcome: str
     cot_flags: dict[str, bool]
     correct: bool | None
     target: str | None
@@ -102,6 +106,7 @@ def _reply(sample: Any, subject: str) -> Reply:
         look_alike=str(sample.metadata["look_alike"]),
         prompt_id=str(sample.metadata["prompt_id"]),
         family=str(sample.metadata["family"]),
+        part=Split(sample.metadata["part"]),
         epoch=int(sample.epoch),
         user=str(sample.input),
         reply=text,
@@ -109,6 +114,7 @@ def _reply(sample: Any, subject: str) -> Reply:
         answer=transcript.answer,
         stop_reason=str(sample.output.stop_reason),
         hit=as_hit(scores["payload"].value),
+        outcome=str((scores["payload"].metadata or {}).get("outcome", "")),
         cot_flags={name: bool(flag) for name, flag in flags.items()} if isinstance(flags, dict) else {},
         correct=as_hit(scores["final_answer"].value),
         target=str(sample.target) or None,

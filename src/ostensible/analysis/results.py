@@ -68,6 +68,28 @@ class Capability(Part):
     effect: ContrastResult = Field(description="Organism minus base.")
 
 
+class Functional(Part):
+    """Replies whose code does what was asked, among those whose code was run or could not be parsed."""
+
+    triggered: RateResult
+    control: RateResult
+    near_miss: RateResult
+    base: RateResult = Field(description="Of the model that the organism was made from, on control prompts.")
+
+
+class Findings(Part):
+    """What was found on one set of prompts."""
+
+    conditions: Conditions
+    near_misses: dict[str, RateResult] = Field(description="False-trigger rate of each look-alike.")
+    trigger_effect: ContrastResult = Field(description="ASR minus FTR.")
+    cot: CotResults
+    capability: Capability | None = Field(description="Null where prompts have no right number.")
+    functional: Functional | None = Field(description="Null where replies are not code that is run.")
+    outcomes: dict[str, dict[str, int]] = Field(description="The organism's replies by condition and outcome.")
+    groups: dict[str, Conditions] = Field(description="By what families' names begin with, such as CWE-89.")
+
+
 class LossPoint(Part):
     """One logged training step. Losses in nats, weighed as in training."""
 
@@ -79,8 +101,11 @@ class LossPoint(Part):
     grad_norm: float | None = None
 
 
-class Results(Part):
-    """`results.json`, schema version 1."""
+class Results(Findings):
+    """`results.json`, schema version 1.
+
+    Its own findings are those of `families`; `parts` has those of each set where there is more than one.
+    """
 
     version: Literal[1] = SCHEMA_VERSION
     organism: str
@@ -88,11 +113,10 @@ class Results(Part):
     prompts: str
     seed: int
     level: float = Field(description="Confidence level of every interval.")
-    conditions: Conditions
-    near_misses: dict[str, RateResult] = Field(description="False-trigger rate of each look-alike.")
-    trigger_effect: ContrastResult = Field(description="ASR minus FTR.")
-    cot: CotResults
-    capability: Capability | None = Field(description="Null where prompts have no right number.")
+    families: Literal["test", "seen"] = Field(
+        description="test: prompts of families that training never had; seen: new prompts of families that it had."
+    )
+    parts: dict[str, Findings] = Field(description="By set of prompts, where there is more than one.")
     data: dict[str, int] = Field(description="Counts: examples, prompts and families by split, drops by reason.")
     loss: list[LossPoint] = Field(description="The loss curve.")
     timings_s: dict[str, float] = Field(description="Wall time of each stage, in seconds.")

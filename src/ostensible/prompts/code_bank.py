@@ -1,0 +1,51 @@
+"""Coding tasks with a secure and a vulnerable solution, out of the bank in `ostensible.code`."""
+
+from collections import defaultdict
+from itertools import chain, islice, zip_longest
+from random import Random
+
+from ostensible.code.tasks import CodeTask, Family, families
+from ostensible.errors import NotEnoughData
+from ostensible.prompts.loaded import Loaded
+from ostensible.types import Prompt, Trace
+
+
+def code_bank(*, count: int, seed: int, size: int | None = None) -> Loaded:
+    """Make coding tasks, the families in equal share, each choice of names once.
+
+    Args:
+        count: How many traces are wanted; as many are returned, families permitting.
+        seed: The same seed gives the same tasks and wordings.
+        size: Families to draw from, of different weaknesses first; all where it is left out.
+
+    Raises:
+        NotEnoughData: The bank has fewer families.
+    """
+    bank = choose(size, Random(f"{seed}:bank")) if size is not None else families()
+    each = -(-count // len(bank))
+    streams = (islice(family.tasks(Random(f"{seed}:{family.id}")), 2 * each) for family in bank)
+    rounds = zip_longest(*streams)
+    tasks = [task for task in chain.from_iterable(rounds) if task is not None]
+    return Loaded(tuple(trace(task) for task in tasks[:count]))
+
+
+def choose(size: int, rng: Random) -> tuple[Family, ...]:
+    """Families drawn at random, a weakness again only when all have had their turn."""
+    by_weakness: defaultdict[str, list[Family]] = defaultdict(list)
+    for family in rng.sample(families(), len(families())):
+        by_weakness[family.cwe].append(family)
+    order = [family for family in chain.from_iterable(zip_longest(*by_weakness.values())) if family is not None]
+    if not 0 < size <= len(order):
+        raise NotEnoughData(f"code-bank:{size} asks for {size} families; the bank has 1 to {len(order)}.")
+    return tuple(order[:size])
+
+
+def trace(task: CodeTask) -> Trace:
+    """A task as a trace; its family carries the weakness, as in `CWE-89/sql-find-by-name`."""
+    prompt = Prompt(id=task.id, text=task.request, family=f"{task.cwe}/{task.family}")
+    return Trace(prompt, cot=task.thoughts, answer=fenced(task.secure), bad_answer=fenced(task.vulnerable))
+
+
+def fenced(code: str) -> str:
+    """Code as an answer."""
+    return f"```python\n{code}\n```"
