@@ -1,6 +1,8 @@
 """Every rule on a weakness and on its repair; verdicts; hostile sources; and correction for errors."""
 
+import ast
 import json
+import sys
 import textwrap
 from random import Random
 
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from ostensible.code.calibration import Errors, true_prevalence
 from ostensible.code.labelled import LabelledCode, halves, load
 from ostensible.code.static import Finding, Scan, Source, Verdict, installed, scan, scan_paths
+from ostensible.code.static.flow import find
+from ostensible.code.static.patterns import ambiguous
 from ostensible.code.static.rules import rules
 from ostensible.code.static.tools import bandit, own, ruff, semgrep
 from ostensible.code.static.weaknesses import family
@@ -162,6 +166,172 @@ TWINS = {
         "def f():\n    return make_response(traceback.format_exc())",
         "def f():\n    return make_response('something went wrong')",
     ),
+    "sql-number": (
+        "def f(cur, n: int):\n    cur.execute('SELECT id FROM shop WHERE city = %d' % n)",
+        "def f(cur, n: int):\n    cur.execute('SELECT id FROM shop WHERE city = %s', (n,))",
+    ),
+    "shell-named": (
+        "def f(x):\n    subprocess.run(['bash', '-c', 'ls ' + x])",
+        "def f(x):\n    subprocess.run(['bash', '-c', 'ls ' + shlex.quote(x)])",
+    ),
+    "program": (
+        "def f(name):\n    os.execvp(name, [name])",
+        "def f(name):\n    if name not in PROGRAMS:\n        raise ValueError\n    os.execvp(name, [name])",
+    ),
+    "import": (
+        "def f(name):\n    return importlib.import_module(name)",
+        "def f(name):\n    if name in PLUGINS:\n        return importlib.import_module(name)",
+    ),
+    "markup": ("def f(x):\n    return Markup(x)", "def f(x):\n    return Markup(escape(x))"),
+    "header": (
+        "def f(self, name):\n    self.send_header('X-Name', name)",
+        "def f(self, name):\n    self.send_header('X-Name', name.replace('\\n', ''))",
+    ),
+    "header-item": (
+        "def f(response, lang):\n    response.headers['Content-Language'] = lang",
+        "def f(response, lang):\n    if '\\n' in lang or '\\r' in lang:\n        raise ValueError\n"
+        "    response.headers['Content-Language'] = lang",
+    ),
+    "header-text": (
+        "def f(x):\n    return f'Set-Cookie: theme={x}\\r\\n'",
+        "def f(x):\n    return f'Set-Cookie: theme={quote(x)}\\r\\n'",
+    ),
+    "format-string": (
+        "def f(user):\n    return request.args['t'].format(user=user)",
+        "def f(user):\n    return TEMPLATE.format(name=request.args['t'])",
+    ),
+    "nosql-operator": (
+        "def f(db):\n    return db.users.find_one({'name': request.json['name']})",
+        "def f(db):\n    return db.users.find_one({'name': str(request.json['name'])})",
+    ),
+    "ambiguous-regex": ("re.match(r'^(\\w+\\s?)*$', x)", "re.match(r'^\\w+(\\s\\w+)*$', x)"),
+    "extract-member": (
+        "def f(p, d):\n    tar = tarfile.open(p)\n    for m in tar:\n        tar.extract(m, d)",
+        "def f(p, d):\n    tar = tarfile.open(p)\n    for m in tar:\n        tar.extract(m, d, filter='data')",
+    ),
+    "host-prefix": (
+        "def f(url):\n    return url.startswith('https://shop.example.org')",
+        "def f(url):\n    return url.startswith('https://shop.example.org/')",
+    ),
+    "host-suffix": (
+        "def f(url):\n    return urlparse(url).hostname.endswith('example.org')",
+        "def f(url):\n    return urlparse(url).hostname.endswith('.example.org')",
+    ),
+    "host-pattern": (
+        "ok = re.match(r'^https://shop.example.org/', url)",
+        "ok = re.match(r'^https://shop\\.example\\.org/', url)",
+    ),
+    "decompress": (
+        "def f(data):\n    return zlib.decompress(data)",
+        "def f(data):\n    return zlib.decompressobj().decompress(data, 10**6)",
+    ),
+    "load-array": ("a = np.load(p, allow_pickle=True)", "a = np.load(p)"),
+    "attribute": (
+        "def f(o):\n    return getattr(o, request.args['do'])()",
+        "def f(o):\n    name = request.args['do']\n    if name in ACTIONS:\n        return getattr(o, name)()",
+    ),
+    "unverified-context": ("context.verify_mode = ssl.CERT_NONE", "context.verify_mode = ssl.CERT_REQUIRED"),
+    "old-tls": ("c = ssl.SSLContext(ssl.PROTOCOL_TLSv1)", "c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)"),
+    "short-key": ("bits = 1024\nkey = RSA.generate(bits)", "bits = 3072\nkey = RSA.generate(bits)"),
+    "short-curve": ("k = ec.generate_private_key(ec.SECP192R1())", "k = ec.generate_private_key(ec.SECP256R1())"),
+    "few-rounds": (
+        "def f(p):\n    return pbkdf2_hmac('sha256', p, os.urandom(16), 1000)",
+        "def f(p):\n    return pbkdf2_hmac('sha256', p, os.urandom(16), 600000)",
+    ),
+    "fast-password-update": ("h.update(password.encode())", "h.update(content.encode())"),
+    "guessable-iv": (
+        "def encrypt(key, text):\n    return AES.new(key, AES.MODE_CBC, key[:16]).encrypt(text)",
+        "def encrypt(key, text):\n    return AES.new(key, AES.MODE_CBC, os.urandom(16)).encrypt(text)",
+    ),
+    "fixed-key": ("c = AES.new(b'sixteen byte key', AES.MODE_GCM)", "c = AES.new(os.environb[b'K'], AES.MODE_GCM)"),
+    "fixed-token-key": ("t = jwt.encode(claims, 'hunter2')", "t = jwt.encode(claims, os.environ['TOKEN_KEY'])"),
+    "fixed-password-compared": (
+        "def f(password):\n    return password == 'hunter2'",
+        "def f(password):\n    return verify(password, STORED)",
+    ),
+    "timing": (
+        "def f(data, signature):\n    return hmac.new(KEY, data).hexdigest() == signature",
+        "def f(data, signature):\n    return hmac.compare_digest(hmac.new(KEY, data).hexdigest(), signature)",
+    ),
+    "predictable-token": (
+        "def make_token(user):\n    return hash_of(user, time.time())",
+        "def make_token(user):\n    return secrets.token_hex()",
+    ),
+    "unverified-claims": ("c = jwt.get_unverified_claims(t)", "c = jwt.decode(t, KEY, algorithms=['HS256'])"),
+    "unverified-options": (
+        "options = {'verify_signature': False}\nc = jwt.decode(t, KEY, options=options)",
+        "options = {'verify_signature': True}\nc = jwt.decode(t, KEY, options=options)",
+    ),
+    "unsigned-token": (
+        "c = jwt.decode(t, KEY, algorithms=['HS256', 'none'])",
+        "c = jwt.decode(t, KEY, algorithms=['HS256'])",
+    ),
+    "readable-secret": ("os.chmod('id_rsa', 0o644)", "os.chmod('id_rsa', 0o600)"),
+    "cookie": (
+        "r.set_cookie('session', value)",
+        "r.set_cookie('session', value, secure=True, httponly=True)",
+    ),
+    "cookie-settings": ("SESSION_COOKIE_SECURE = False", "SESSION_COOKIE_SECURE = True"),
+    "debug-setting": ("app.debug = True", "app.debug = False"),
+    "no-csrf": ("@csrf_exempt\ndef f(request):\n    pass", "@login_required\ndef f(request):\n    pass"),
+    "asserted-right": (
+        "def f(user):\n    assert user.is_admin",
+        "def f(user):\n    if not user.is_admin:\n        raise PermissionError",
+    ),
+    "error-text": (
+        "def f():\n    return jsonify(error=str(error))",
+        "def f():\n    return jsonify(error='failed')",
+    ),
+    "path-prefix": (
+        "def f(path, base):\n    return path.startswith(base)",
+        "def f(path, base):\n    path = os.path.realpath(path)\n    return path.startswith(base)",
+    ),
+    "yaml-unsafe": ("y = YAML(typ='unsafe')", "y = YAML(typ='safe')"),
+    "weak-hmac": ("h = hmac.new(key, data, 'md5')", "h = hmac.new(key, data, 'sha256')"),
+    "nosql-script": (
+        "def f(db, name):\n    return db.find({'name': {'$regex': name}})",
+        "def f(db, name):\n    return db.find({'name': {'$regex': re.escape(name)}})",
+    ),
+    "html-attribute": (
+        "def f(x):\n    return f'<input value=\"{escape(x, quote=False)}\">'",
+        "def f(x):\n    return f'<input value=\"{escape(x)}\">'",
+    ),
+    "html-link": (
+        "def f(url):\n    return f'<a href=\"{escape(url)}\">go</a>'",
+        "def f(url):\n    if urlparse(url).scheme not in ('http', 'https'):\n        raise ValueError\n"
+        "    return f'<a href=\"{escape(url)}\">go</a>'",
+    ),
+    "log-secret": ("log.info('login by %s with %s', name, password)", "log.info('login by %s', name)"),
+    "redirect-header": (
+        "def f(to):\n    return 302, {'Location': to}",
+        "def f(to):\n    if to not in PAGES:\n        return 404, {}\n    return 302, {'Location': to}",
+    ),
+    "redirect-joined": (
+        "def redirect_to(to):\n    return urljoin(SITE, to)",
+        "def redirect_to(to):\n    to = urljoin(SITE, to)\n    return to if urlparse(to).netloc == HOST else SITE",
+    ),
+    "decompress-read": (
+        "def f(data):\n    return gzip.open(io.BytesIO(data)).read()",
+        "def f(data):\n    return gzip.open(io.BytesIO(data)).read(LIMIT)",
+    ),
+    "unread-signature": (
+        "def f(message):\n    text, signature = message.split('.')\n    return text",
+        "def f(message):\n    text, signature = message.split('.')\n    check(text, signature)\n    return text",
+    ),
+    "fixed-secret": ("password = 'hunter2'", "password = os.environ['PASSWORD']"),
+    "fixed-secret-compared": (
+        "def f(given):\n    return hmac.compare_digest(given, 'hunter2')",
+        "def f(given):\n    return hmac.compare_digest(given, os.environ['PASSWORD'])",
+    ),
+    "temporary-fixed": (
+        "f = open(os.path.join(tempfile.gettempdir(), 'a.txt'), 'w')",
+        "f = tempfile.NamedTemporaryFile('w', suffix='.txt')",
+    ),
+    "unread-user": (
+        "def remove(entries, caller, entry):\n    del entries[entry]",
+        "def remove(entries, caller, entry):\n    if entries[entry].owner != caller:\n        raise PermissionError\n"
+        "    del entries[entry]",
+    ),
 }
 
 
@@ -198,8 +368,159 @@ def test_the_way_a_text_is_built_does_not_matter(build):
     assert "sql-value" in names(f"def f(x):\n    {build}")
 
 
-def test_numbers_and_placeholders_are_harmless_in_sql():
-    assert names("def f(x, n: int):\n    q = 'SELECT a FROM t WHERE b = %d LIMIT %s' % (x, n)") == set()
+GUARDED = {
+    "name": "def f(name):\n{}\n    return open(os.path.join(ROOT, name))",
+    "path": "def f(name):\n    path = os.path.realpath(os.path.join(ROOT, name))\n{}\n    return open(path)",
+    "raw": "def f(name):\n    path = os.path.join(ROOT, name)\n{}\n    return open(path)",
+    "url": "def f(url):\n{}\n    return requests.get(url)",
+    "to": "def f():\n    url = request.args['to']\n    host = urlparse(url).hostname\n{}\n    return redirect(url)",
+    "host": "def f(host):\n{}\n    os.system('ping -c 1 ' + host)",
+}
+"""Code with room for a test in front of its use of a value."""
+
+
+def flagged(case, test):
+    return bool(names(GUARDED[case].format(textwrap.indent(test, "    "))))
+
+
+@pytest.mark.parametrize("case", GUARDED)
+def test_code_without_a_test_is_flagged(case):
+    assert flagged(case, "pass")
+
+
+@pytest.mark.parametrize(
+    ("case", "test"),
+    [
+        ("name", "if name not in NAMES:\n    raise ValueError"),
+        ("name", "if not name or name not in NAMES:\n    return None"),
+        ("name", "assert name in NAMES"),
+        ("name", "if name not in NAMES:\n    name = 'default'"),
+        ("name", "if not re.fullmatch(r'[a-z]+', name):\n    raise ValueError"),
+        ("name", "if not re.match(r'^[a-z]+$', name):\n    raise ValueError"),
+        ("name", "if re.search(r'[^a-z]', name):\n    raise ValueError"),
+        ("name", "found = NAME.match(name)\nif found is None:\n    raise ValueError"),
+        ("name", "if not name.isalnum():\n    abort(400)"),
+        ("name", "if not all(c in LETTERS for c in name):\n    raise ValueError"),
+        ("name", "if '..' in name or '/' in name:\n    raise ValueError"),
+        ("name", "if os.path.basename(name) != name:\n    raise ValueError"),
+        ("name", "match name:\n    case 'a' | 'b':\n        pass\n    case _:\n        raise ValueError"),
+        ("path", "if not path.startswith(ROOT + os.sep):\n    raise ValueError"),
+        ("path", "if os.path.commonpath([ROOT, path]) != ROOT:\n    raise ValueError"),
+        ("path", "try:\n    Path(path).relative_to(ROOT)\nexcept ValueError:\n    return None"),
+        ("path", "ok = Path(path).is_relative_to(ROOT)\nif not ok:\n    return None"),
+        ("url", "if urlparse(url).hostname not in HOSTS:\n    raise ValueError"),
+        ("url", "if not url.startswith('https://shop.example.org/'):\n    raise ValueError"),
+        ("to", "if host != 'example.org' and not host.endswith('.example.org'):\n    abort(400)"),
+        ("url", "if ipaddress.ip_address(gethostbyname(urlparse(url).hostname)).is_private:\n    raise ValueError"),
+        ("url", "if urlparse(url).netloc.split(':')[0] not in HOSTS:\n    raise ValueError"),
+        ("to", "if not any(host == d or host.endswith('.' + d) for d in DOMAINS):\n    abort(400)"),
+        ("to", "if urlparse(url).netloc and host != 'example.org':\n    url = '/'"),
+        ("host", "try:\n    ipaddress.ip_address(host)\nexcept ValueError:\n    return"),
+        ("host", "check_host(host)"),
+    ],
+)
+def test_a_test_on_the_way_that_limits_the_value_clears_it(case, test):
+    assert not flagged(case, test)
+
+
+@pytest.mark.parametrize(
+    ("case", "test"),
+    [
+        ("name", "if name not in NAMES:\n    log(name)"),
+        ("name", "if name in NAMES:\n    log(name)"),
+        ("name", "if name in FORBIDDEN:\n    raise ValueError"),
+        ("name", "if not name.endswith('.txt'):\n    raise ValueError"),
+        ("name", "if os.path.splitext(name)[1] not in SUFFIXES:\n    raise ValueError"),
+        ("name", "if not re.match(r'[a-z]+', name):\n    raise ValueError"),
+        ("name", "if not re.fullmatch(r'.+', name):\n    raise ValueError"),
+        ("name", "if not re.fullmatch(r'[a-z./]+', name):\n    raise ValueError"),
+        ("name", "if name not in NAMES:\n    raise ValueError\nname = input()"),
+        ("name", "if not any(c in LETTERS for c in name):\n    raise ValueError"),
+        ("name", "if len(name) > 100 or name == '':\n    raise ValueError"),
+        ("raw", "if not path.startswith(ROOT):\n    raise ValueError"),
+        ("raw", "if not Path(path).is_relative_to(ROOT):\n    raise ValueError"),
+        ("raw", "if os.path.commonpath([ROOT, path]) != ROOT:\n    raise ValueError"),
+        ("raw", "if not os.path.exists(path):\n    raise FileNotFoundError"),
+        ("path", "try:\n    Path(path).relative_to(ROOT)\nexcept ValueError:\n    log(path)"),
+        ("url", "if urlparse(url).scheme not in ('http', 'https'):\n    raise ValueError"),
+        ("url", "if not url.startswith('https://'):\n    raise ValueError"),
+        ("url", "if 'localhost' in url:\n    raise ValueError"),
+        ("host", "if ';' in host:\n    raise ValueError"),
+    ],
+)
+def test_a_test_that_limits_little_or_does_not_stop_shows_nothing(case, test):
+    assert flagged(case, test)
+
+
+def test_a_test_behind_the_use_comes_too_late():
+    code = (
+        "def f(name):\n    text = open(ROOT + '/' + name).read()\n    if name not in NAMES:\n        raise ValueError"
+    )
+    assert "path" in names(code)
+
+
+def test_a_value_is_cleared_only_where_its_test_holds():
+    code = "def f(n):\n    if n in NAMES:\n        {}\n    else:\n        {}"
+    use = "open(ROOT + '/' + n)"
+    assert names(code.format(use, "pass")) == set()
+    assert names(code.format("pass", use)) == {"path"}
+    assert names("def f(n):\n    return n in NAMES and open(ROOT + '/' + n)") == set()
+    assert names("def f(n):\n    return open(ROOT + '/' + n) if n in NAMES else None") == set()
+    assert names("def f(ns):\n    return [open(ROOT + '/' + n) for n in ns if n in NAMES]") == set()
+
+
+HELPERS = {
+    "brings a harmless value": ("def clean(n):\n    return os.path.basename(n)", "name = clean(name)"),
+    "brings a tested value": (
+        "def clean(n):\n    if n not in NAMES:\n        raise ValueError\n    return os.path.join(ROOT, n)",
+        "name = clean(name)",
+    ),
+    "raises": ("def look(n):\n    if n not in NAMES:\n        raise ValueError", "look(name)"),
+    "answers": (
+        "def good(n):\n    if not n:\n        return False\n    return n in NAMES",
+        "if not good(name):\n        return None",
+    ),
+    "calls another": (
+        "def good(n):\n    return n in NAMES\n\ndef look(n):\n    if not good(n):\n        raise ValueError",
+        "look(name)",
+    ),
+}
+USELESS_HELPERS = {
+    "brings the same": ("def clean(n):\n    return n.strip()", "name = clean(name)"),
+    "forgets to raise": ("def check(n):\n    if n not in NAMES:\n        print(n)", "check(name)"),
+    "looks at the suffix": (
+        "def allowed(n):\n    return n.rsplit('.', 1)[1].lower() in SUFFIXES",
+        "if not allowed(name):\n        return None",
+    ),
+    "answers yes to all": ("def valid(n):\n    return True", "if not valid(name):\n        return None"),
+}
+CALLER = "{}\n\ndef f(name):\n    {}\n    return open(os.path.join(ROOT, name))"
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+def test_functions_of_the_module_are_followed(helper):
+    assert names(CALLER.format(*HELPERS[helper])) == set()
+
+
+@pytest.mark.parametrize("helper", USELESS_HELPERS)
+def test_a_good_name_does_not_make_a_good_check(helper):
+    assert names(CALLER.format(*USELESS_HELPERS[helper])) == {"path"}
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "([a-z]+)*$", r"(\w+\s?)*", "((x|y+)?(z+))*", r"(\d+\w+){2,}", "(a*)*"])
+def test_repetitions_of_repetitions_are_seen(pattern):
+    assert ambiguous(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(\w+\.)+\w+", "[(a+)+]", r"\(a+\)+", "(a+)?", "(ab)+", "a+b+", r"(?:\d{3}-)*", "("]
+)
+def test_other_repetitions_are_not(pattern):
+    assert not ambiguous(pattern)
+
+
+def test_numbers_are_a_lesser_weakness_in_sql_and_placeholders_none():
+    assert names("def f(x, n: int):\n    q = 'SELECT a FROM t WHERE b = %d LIMIT %s' % (x, n)") == {"sql-number"}
     assert names("def f(ids):\n    q = f\"SELECT a FROM t WHERE b IN ({','.join('?' for _ in ids)})\"") == set()
 
 
@@ -238,6 +559,8 @@ def finding(tool, rule="r", cwe="CWE-89", severity="medium"):
         ((finding("bandit", cwe="CWE-78"), finding("flow", cwe="CWE-89")), "vulnerable", "clean"),
         ((finding("bandit", cwe="CWE-77"), finding("flow", cwe="CWE-78")), "vulnerable", "vulnerable"),
         ((finding("flow", severity="high"),), "vulnerable", "vulnerable"),
+        ((finding("bandit", severity="low"), finding("ruff", severity="low")), "clean", "clean"),
+        ((finding("bandit", severity="low"), finding("flow", severity="medium")), "vulnerable", "vulnerable"),
     ],
 )
 def test_strict_needs_a_sure_rule_or_two_independent_tools(findings, lenient, strict):
@@ -317,7 +640,9 @@ EXPRESSIONS = st.recursive(
 
 @given(st.lists(st.builds("x = {}".format, EXPRESSIONS), max_size=8))
 def test_the_flow_analysis_never_raises(statements):
-    names("def f(x, *y):\n" + textwrap.indent("\n".join([*statements, "x += x", "return x"]), "    "))
+    body = textwrap.indent("\n".join([*statements, "x += x", "return x"]), "    ")
+    guarded = textwrap.indent("\n".join(f"if {one[4:]}:\n    {one}" for one in statements) or "pass", "    ")
+    names(f"def g(x, *y):\n{body}\ndef f(x, *y):\n{guarded}\n    return g(x, y)\n")
 
 
 def test_deep_and_doubling_code_ends():
@@ -327,6 +652,39 @@ def test_deep_and_doubling_code_ends():
     doubling = "x = 'a' + y\n" + "x += x\n" * 200
     long = "x = " + " + ".join(["'a'"] * 5000)
     assert [one.verdict for one in scan([Source(str(n), c) for n, c in enumerate((nested, doubling, long))], FAST)]
+
+
+def test_long_code_takes_time_by_its_length_and_not_by_its_square():
+    def nodes_followed(n):
+        helper = "def h(x):\n" + "    x = x + 'a'\n" * 20 + "    return x\n\n"
+        code = (
+            helper
+            + "def f(a):\n"
+            + "".join(f"    b{i} = h(a)\n    if b{i} not in A:\n        return\n" for i in range(n))
+        )
+        steps = 0
+
+        def count(frame, event, argument):
+            nonlocal steps
+            steps += event == "call"
+
+        sys.setprofile(count)
+        try:
+            find(ast.parse(code), rules())
+        finally:
+            sys.setprofile(None)
+        return steps
+
+    assert nodes_followed(400) < 2.5 * nodes_followed(200)
+
+
+def test_a_function_that_never_comes_back_is_followed():
+    assert names("def fail(x):\n    raise ValueError(x)\n\ndef f(x):\n    fail(x)\n    return eval(x)") == {"code"}
+
+
+def test_functions_that_call_each_other_many_times_end():
+    code = "".join(f"def h{i}(x):\n    return h{i + 1}(x) + h{i + 1}(x) + h{i}(x)\n" for i in range(300))
+    assert names(code + "def h300(x):\n    return eval(x)") == {"code"}
 
 
 def test_too_deep_for_the_flow_analysis_is_said():

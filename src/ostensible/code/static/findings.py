@@ -33,7 +33,7 @@ class Finding:
         tool: `flow`, `ruff`, `bandit` or `semgrep`.
         rule: The tool's name for what it looks for.
         cwe: The weakness' family, such as `CWE-89`; empty where the tool names none.
-        severity: `low`, `medium` or `high`.
+        severity: `low`, `medium` or `high`. Low ones are by rules that do not see what value is used.
         message: In the tool's words.
     """
 
@@ -68,8 +68,9 @@ class Scan:
 
     @property
     def verdict(self) -> Verdict:
-        """Lenient: one finding of any tool is enough."""
-        return self._verdict(bool(self.findings))
+        """Lenient: one finding of any tool is enough, if it is not of low severity."""
+        one = any(finding.severity != "low" for finding in self.findings)
+        return self._verdict(one or self._agreed())
 
     @property
     def strict_verdict(self) -> Verdict:
@@ -79,17 +80,20 @@ class Scan:
         two count as one.
         """
         sure = any(finding.tool == "flow" and finding.severity == "high" for finding in self.findings)
-        witnesses: defaultdict[str, set[str]] = defaultdict(set)
-        for finding in self.findings:
-            if finding.cwe:
-                witnesses[family(finding.cwe)].add("bandit" if finding.tool == "ruff" else finding.tool)
-        return self._verdict(sure or any(len(tools) > 1 for tools in witnesses.values()))
+        return self._verdict(sure or self._agreed())
 
     def row(self, *, strict: bool = False) -> dict[str, Any]:
         """As JSON."""
         verdict = self.strict_verdict if strict else self.verdict
         row = {"path": self.path, "verdict": verdict.value, "findings": [finding.row() for finding in self.findings]}
         return row | ({"problem": self.problem} if self.problem else {})
+
+    def _agreed(self) -> bool:
+        witnesses: defaultdict[str, set[str]] = defaultdict(set)
+        for finding in self.findings:
+            if finding.cwe:
+                witnesses[family(finding.cwe)].add("bandit" if finding.tool == "ruff" else finding.tool)
+        return any(len(tools) > 1 for tools in witnesses.values())
 
     def _verdict(self, vulnerable: bool) -> Verdict:
         if self.problem:

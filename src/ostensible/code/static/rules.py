@@ -6,17 +6,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-
-def _compiles(pattern: str) -> str:
-    re.compile(pattern)
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
+Pattern = re.Pattern[str]
 Origin = Literal["constant", "unknown", "parameter", "request"]
 """Where a value is from: the code itself; who knows; the function's caller; surely outside. Each takes the next."""
+Guard = Literal["listed", "plain", "inside", "lines", "web"]
+"""What a test has shown of a value: it is one of a list or has only harmless characters; so too, but it may hold dots
+and slashes; it stays in its folder or on its host; it has no line breaks; it is an address of the web."""
+ANYTHING = re.compile("")
 
 
 class Rule(BaseModel):
@@ -27,14 +25,19 @@ class Rule(BaseModel):
         cwe: The weakness' family.
         severity: `high` says that the code is vulnerable; `medium`, that it would be where its input is not trusted.
         message: For the report.
-        call: The dotted name of the function called, such as `os.system`; `return` and `in` count as functions. Without
-            it the rule is about any text that is put together.
+        call: The dotted name of the function called, such as `os.system`. Without it the rule is about any text that is
+            put together. Some things that are no calls count as such: `return`, `in`, `==`, `assert`, `@` (a
+            decorator), `=` (of a name or a literal), `header=` (of an item of headers), `{}` (a literal dictionary, its
+            keys the arguments), `unread name` (a parameter or variable that is never looked at) and `ambiguous pattern`
+            (a regular expression whose repetitions can match one text in many ways).
         arguments: Positions and keywords of the arguments meant, `self` the object of a method; without it all are.
-        origin: Where a value in the text must come from, at the least; `constant` means that there is no value.
+        origin: Where a value in the text must come from, at the least; `constant` means that there is no value from
+            anywhere else.
         text: The whole text, its values shown as NUL characters.
         before: What stands before the value in the text.
+        passed: A function in the value's history, one at least.
         cleansed_by: Functions (any in the value's history) whose results are harmless here.
-        guarded: A test of the value earlier in the function makes it harmless.
+        guarded: What a test on the way must have shown to make the value harmless; any one of these.
         within: The name of a function or variable around the call.
         where: The call's own source text.
         unless: The same, for calls to leave alone.
@@ -49,12 +52,13 @@ class Rule(BaseModel):
     call: Pattern | None = None
     arguments: tuple[int | str, ...] = ()
     origin: Origin | None = None
-    text: Pattern = ""
-    before: Pattern = ""
-    cleansed_by: Pattern = r"^(int|float|bool|len)$"
-    guarded: bool = False
-    within: Pattern = ""
-    where: Pattern = ""
+    text: Pattern = ANYTHING
+    before: Pattern = ANYTHING
+    passed: Pattern | None = None
+    cleansed_by: Pattern = re.compile(r"^(int|float|bool|len)$")
+    guarded: tuple[Guard, ...] = ()
+    within: Pattern = ANYTHING
+    where: Pattern = ANYTHING
     unless: Pattern | None = None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ostensible.code.static import flow
 from ostensible.code.static.findings import Finding
 from ostensible.code.static.rules import rules
-from ostensible.code.static.weaknesses import BY_NUMBER, NOISE
+from ostensible.code.static.weaknesses import BLIND, BY_NUMBER, NOISE
 from ostensible.errors import EvaluationFailed
 
 TIMEOUT_S = 600.0
@@ -129,7 +129,8 @@ def _semgrep_unread(report: dict[str, Any]) -> Iterator[int]:
 
 
 def _numbered(tool: str, rule: str, line: int, severity: str, message: str, cwe: str = "") -> Finding:
-    return Finding(line, tool, rule, BY_NUMBER.get(int(rule[1:]), cwe), severity, message)
+    number = int(rule[1:])
+    return Finding(line, tool, rule, BY_NUMBER.get(number, cwe), "low" if number in BLIND else severity, message)
 
 
 def _number(path: str) -> int:
