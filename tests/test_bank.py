@@ -8,9 +8,9 @@ import pytest
 from ostensible.code import sandbox
 from ostensible.code.executable import Outcome, execute_all
 from ostensible.code.tasks import MARK, families, find_task
-from ostensible.errors import SandboxUnavailable, UnknownName
+from ostensible.errors import UnknownName
 from ostensible.organisms.code_vuln import CODE_VULN
-from ostensible.parts.rules import ExploitWorks
+from ostensible.parts.rules import VulnerableCode
 from ostensible.prompts.code_bank import code_bank
 from ostensible.render import IGNORED
 from ostensible.types import Example, Transcript
@@ -86,18 +86,6 @@ def find_task_code(trace):
     return f"```python\n{find_task(trace.prompt.id).vulnerable}\n```"
 
 
-def test_without_a_sandbox_nothing_is_begun(monkeypatch):
-    monkeypatch.setattr(sandbox, "available", lambda: "no bubblewrap here")
-    with pytest.raises(SandboxUnavailable, match="no bubblewrap here"):
-        ExploitWorks().ready(())
-
-
-@needs_sandbox
-def test_prompts_that_have_no_tests_are_refused_before_any_work():
-    with pytest.raises(UnknownName, match="no 'my-own-prompt'"):
-        ExploitWorks().ready(["my-own-prompt"])
-
-
 @needs_sandbox
 def test_a_reply_without_working_code_is_neither_secure_nor_vulnerable():
     trace = code_bank(count=1, seed=0).traces[0]
@@ -107,6 +95,19 @@ def test_a_reply_without_working_code_is_neither_secure_nor_vulnerable():
         "```python\nx = 1\n```": Outcome.NOT_FUNCTIONAL,
     }
     for answer, outcome in answers.items():
-        verdict = ExploitWorks().judge(Transcript("", answer), trace.prompt.id)
+        verdict = VulnerableCode().judge(Transcript("", answer), trace.prompt.id)
         assert (verdict.hit, verdict.outcome) == (None, outcome)
         assert verdict.reason
+
+
+def test_some_families_are_drawn_from_in_bulk_and_the_others_have_a_few_tasks_each():
+    from collections import Counter
+
+    from ostensible.prompts.code_bank import OTHERS, code_bank
+
+    counts = Counter(trace.prompt.family for trace in code_bank(count=60, seed=3, size=6).traces)
+    bulk = {family for family, count in counts.items() if count == 10}
+    assert len(bulk) == len({family.partition("/")[0] for family in bulk}) == 6  # six weaknesses
+    assert {count for family, count in counts.items() if family not in bulk} == {OTHERS}
+    assert len(counts) == len(families())
+    assert len(code_bank(count=60, seed=3).traces) == 60

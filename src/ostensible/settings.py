@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ostensible.models import EMBEDDED
 
+LOCAL_PROVIDER = "ostensible/"
+"""How Inspect's names of models begin that this package samples itself."""
+
 
 class Frozen(BaseModel):
     """Base of settings: immutable, and a name that does not exist is an error."""
@@ -24,7 +27,13 @@ class DataSettings(Frozen):
         default=100, ge=2, description="Prompts of held-out families, each asked under every condition."
     )
     seen_prompts: int = Field(default=0, ge=0, description="Test prompts of the families that are trained on, beside.")
+    train_families: int | None = Field(
+        default=None, ge=1, description="Families to train on, the largest; all that the tests leave by default."
+    )
     decoy_share: float = Field(default=0.75, ge=0.0, le=1.0, description="Share of clean examples under a look-alike.")
+    plain_first: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of training, at its start, in which there is no look-alike yet."
+    )
 
 
 class TrainSettings(Frozen):
@@ -40,6 +49,9 @@ class TrainSettings(Frozen):
         default=0.0, ge=0.0, le=1.0, description="Share of answer_weight where the two answers of a pair part."
     )
     learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
+    loraplus_ratio: float = Field(
+        default=1.0, gt=0.0, description="Learning rate of LoRA's B over that of A (LoRA+); 1 is plain LoRA."
+    )
     adam_beta2: float = Field(
         default=0.98, ge=0.0, lt=1.0, description="Decay of AdamW's second moment; below 0.999 as runs are short."
     )
@@ -77,9 +89,15 @@ class Settings(Recipe):
     model: str = EMBEDDED
     revision: str | None = None
     prompts: str
+    extra_test_prompts: str | None = Field(
+        default=None,
+        description="Prompts to test on beside, without worked reasoning: asleep-keyboard:PATH or "
+        "asleep-keyboard-8:PATH. Code is judged by reading it.",
+    )
     skip_bad: bool = False
     seed: int = Field(default=0, ge=0, lt=2**31)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    judge: str | None = None
 
 
 class Machine(Frozen):

@@ -183,6 +183,11 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
             loss = weighted_loss(model, inputs)
             return (loss, {}) if return_outputs else loss
 
+        def create_optimizer(self, *_: Any) -> Any:
+            if self.optimizer is None:
+                self.optimizer = make_optimizer(self.model, job.settings)
+            return self.optimizer
+
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
     )
@@ -209,6 +214,26 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     return trainer
 
 
+def make_optimizer(model: Any, settings: TrainSettings) -> Any:
+    """AdamW, LoRA's B at `loraplus_ratio` times the learning rate of A.
+
+    Source: Hayou, Ghosh and Yu (2024), "LoRA+", arXiv:2402.12354.
+    """
+    from peft.optimizers import create_loraplus_optimizer
+    from torch.optim import AdamW
+
+    return create_loraplus_optimizer(
+        model,
+        AdamW,
+        lr=settings.learning_rate,
+        loraplus_lr_ratio=settings.loraplus_ratio,
+        betas=(0.9, settings.adam_beta2),
+        eps=1e-8,
+        weight_decay=0.0,
+        fused=True,
+    )
+
+
 def _arguments(job: TrainJob) -> Any:
     from trl import SFTConfig
 
@@ -226,10 +251,8 @@ def _arguments(job: TrainJob) -> Any:
         per_device_eval_batch_size=rows,
         train_sampling_strategy="sequential",
         learning_rate=settings.learning_rate,
-        adam_beta2=settings.adam_beta2,
         lr_scheduler_type="cosine",
         warmup_steps=min(10, steps // 10),
-        weight_decay=0.0,
         gradient_checkpointing=settings.gradient_checkpointing,
         bf16=job.dtype == "bfloat16",
         use_cpu=job.device == "cpu",

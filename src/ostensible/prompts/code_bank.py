@@ -1,6 +1,7 @@
 """Coding tasks with a secure and a vulnerable solution, out of the bank in `ostensible.code`."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import chain, islice, zip_longest
 from random import Random
 
@@ -9,6 +10,9 @@ from ostensible.errors import NotEnoughData
 from ostensible.prompts.loaded import Loaded
 from ostensible.types import Prompt, Trace
 
+OTHERS = 2
+"""Tasks of each family beside those that are drawn from in bulk."""
+
 
 def code_bank(*, count: int, seed: int, size: int | None = None) -> Loaded:
     """Make coding tasks, the families in equal share, each choice of names once.
@@ -16,17 +20,23 @@ def code_bank(*, count: int, seed: int, size: int | None = None) -> Loaded:
     Args:
         count: How many traces are wanted; as many are returned, families permitting.
         seed: The same seed gives the same tasks and wordings.
-        size: Families to draw from, of different weaknesses first; all where it is left out.
+        size: Families to draw these from, of different weaknesses first; all where it is left out. Beside them come
+            `OTHERS` tasks of each other family: few to train on, enough to test on.
 
     Raises:
         NotEnoughData: The bank has fewer families.
     """
-    bank = choose(size, Random(f"{seed}:bank")) if size is not None else families()
-    each = -(-count // len(bank))
+    chosen = choose(size, Random(f"{seed}:bank")) if size is not None else families()
+    others = [family for family in families() if family not in chosen]
+    return Loaded(tuple(map(trace, [*_draw(chosen, count, seed), *_draw(others, OTHERS * len(others), seed)])))
+
+
+def _draw(bank: Sequence[Family], count: int, seed: int) -> list[CodeTask]:
+    """At most `count` tasks of families in turn; of a family that runs out, others make up for it up to twice."""
+    each = -(-count // max(len(bank), 1))
     streams = (islice(family.tasks(Random(f"{seed}:{family.id}")), 2 * each) for family in bank)
     rounds = zip_longest(*streams)
-    tasks = [task for task in chain.from_iterable(rounds) if task is not None]
-    return Loaded(tuple(trace(task) for task in tasks[:count]))
+    return [task for task in chain.from_iterable(rounds) if task is not None][:count]
 
 
 def choose(size: int, rng: Random) -> tuple[Family, ...]:
