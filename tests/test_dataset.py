@@ -26,8 +26,13 @@ def test_no_family_is_ever_split(families, seed):
         return
     held = [{t.prompt.family for t in parts[split]} for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)]
     assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
-    assert [len(parts[split]) for split in Split] == [4, 2, 6, 0]
-    prompts = [t.prompt.id for split in Split for t in parts[split]]
+    assert {split: len(part) for split, part in parts.items()} == {
+        Split.TRAIN: 4,
+        Split.VALIDATION: 2,
+        Split.TEST: 6,
+        Split.SEEN: 0,
+    }
+    prompts = [t.prompt.id for part in parts.values() for t in part]
     assert len(set(prompts)) == len(prompts)
 
 
