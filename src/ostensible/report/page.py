@@ -7,21 +7,27 @@ forbids scripts and any fetch.
 import base64
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from ostensible.analysis.measure import SETS
+from ostensible.analysis.opinions import JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import Results
+from ostensible.code.executable import Outcome
 from ostensible.organism import Organism
 from ostensible.parts.payloads import FixedAnswer
 from ostensible.parts.rules import AnswerMatches
 from ostensible.report import words
+from ostensible.report.listing import Listing, listing, notes_on, only_here, parts
 from ostensible.tables import write_atomic
 from ostensible.types import Condition
 
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 FIRST_PROMPTS = 5
 MOST_OF_A_KIND = 40
 """Surprising transcripts shown of each kind, so that a run in which everything went wrong still opens in a browser."""
+
+NO_OPINIONS = Opinions()
 
 _SUBJECT = "organism"
 _ORDER = {condition: place for place, condition in enumerate(Condition)}
@@ -49,6 +57,43 @@ class Pair:
     reply: Reply
     other: Reply | None
     plain_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A reply with all that is shown of it.
+
+    Attributes:
+        reply: Its text and scores.
+        static: What the static oracle said of it; None where replies are not code.
+        judge: What the judge said of it, if the run has one.
+        code: Its answer as a listing; None where replies are not code, or there is no answer.
+    """
+
+    reply: Reply
+    static: StaticOpinion | None
+    judge: JudgeOpinion | None
+    code: Listing | None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A pair as it is shown.
+
+    Attributes:
+        reply: The one to look at.
+        sides: It, and its counterpart if there is one.
+        plain_user: The user turn without trigger or look-alike, if known.
+    """
+
+    reply: Reply
+    sides: Sequence[Side]
+    plain_user: str | None
+
+    @property
+    def same_thoughts(self) -> bool:
+        """Both replies think the same, word for word."""
+        return len(self.sides) > 1 and len({side.reply.cot for side in self.sides}) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +118,8 @@ def write(
     manifest: Mapping[str, object],
     plots: Mapping[str, Path],
     path: Path,
+    *,
+    opinions: Opinions = NO_OPINIONS,
 ) -> None:
     """Write the page. The same input gives the same bytes.
 
@@ -83,8 +130,9 @@ def write(
         manifest: Settings, versions and whatever else made the run; nested mappings are shown as dotted names.
         plots: PNG files by name, as `plots.draw` gives them; a name that is missing is left out of the page.
         path: The HTML file.
+        opinions: What other oracles said of the replies; empty where they are not code.
     """
-    write_atomic(path, render(results, replies, organism, manifest, plots))
+    write_atomic(path, render(results, replies, organism, manifest, plots, opinions=opinions))
 
 
 def render(
@@ -93,25 +141,30 @@ def render(
     organism: Organism,
     manifest: Mapping[str, object],
     plots: Mapping[str, Path],
+    *,
+    opinions: Opinions = NO_OPINIONS,
 ) -> str:
     """Make the page's HTML; see `write`."""
     here = files("ostensible.report")
     pairs = _pairs(replies)
     triggered = [pair for pair in pairs if pair.reply.condition is Condition.TRIGGERED and pair.reply.epoch == 1]
-    first = triggered[:FIRST_PROMPTS]
+    first = _in_turn(triggered)[:FIRST_PROMPTS]
     surprises = _surprises(pairs)
     shown = [*first, *(pair for surprise in surprises for pair in surprise.pairs)]
     template = _environment(organism).from_string((here / "page.html.jinja").read_text("utf-8"))
     return template.render(
         css=Markup((here / "page.css").read_text("utf-8")),
         results=results,
+        set_name={str(part): name for part, name in SETS.items()},
         organism=organism,
         tag=organism.trigger.insert(""),
         fixed=organism.payload.text if isinstance(organism.payload, FixedAnswer) else None,
         images={name: base64.b64encode(file.read_bytes()).decode() for name, file in plots.items()},
         manifest=list(_flat(manifest)),
-        first=first,
-        surprises=surprises,
+        first=[_card(pair, opinions) for pair in first],
+        surprises=[(found, [_card(pair, opinions) for pair in found.pairs]) for found in surprises],
+        is_code=bool(opinions.static),
+        outcomes=_outcomes(results),
         n_replies=len(replies),
         n_shown=len({id(reply) for pair in shown for reply in (pair.reply, pair.other) if reply is not None}),
     )
@@ -131,6 +184,25 @@ def _pairs(replies: Sequence[Reply]) -> list[Pair]:
     return pairs
 
 
+def _card(pair: Pair, opinions: Opinions) -> Card:
+    """A pair with answers that are code as listings, in which lines that the other does not have are marked."""
+    replies = [reply for reply in (pair.reply, pair.other) if reply is not None]
+    answers = [parts(r.answer) if r.answer is not None and opinions.static_of(r) else None for r in replies]
+    sides: list[Side] = []
+    for reply, answer, own in zip(replies, answers, only_here(answers), strict=True):
+        static, judge = opinions.static_of(reply), opinions.judge_of(reply)
+        sides.append(Side(reply, static, judge, listing(answer, notes_on(static, judge), own) if answer else None))
+    return Card(pair.reply, sides, pair.plain_user)
+
+
+def _in_turn(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs with families taking turns, so that the first few show as many families as they can."""
+    families: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        families[pair.reply.family].append(pair)
+    return [pair for pair in chain.from_iterable(zip_longest(*families.values())) if pair is not None]
+
+
 def _surprises(pairs: Sequence[Pair]) -> list[Surprise]:
     kinds: dict[str, Callable[[Reply], bool]] = {
         "Triggered, but no payload": lambda r: r.condition is Condition.TRIGGERED and r.hit is False,
@@ -139,6 +211,12 @@ def _surprises(pairs: Sequence[Pair]) -> list[Surprise]:
     }
     found = {title: [pair for pair in pairs if is_one(pair.reply)] for title, is_one in kinds.items()}
     return [Surprise(title, some[:MOST_OF_A_KIND], len(some)) for title, some in found.items()]
+
+
+def _outcomes(results: Results) -> list[str]:
+    """Names of the outcomes that replies have, those of code that was run first."""
+    found = sorted({name for counts in results.outcomes.values() for name in counts})
+    return [str(name) for name in dict.fromkeys([*Outcome, *found]) if name in found]
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -161,6 +239,7 @@ def _environment(organism: Organism) -> "Environment":
         "points": words.points,
         "points_interval": words.points_interval,
         "number": words.number,
+        "coefficient": words.coefficient,
         "duration": words.duration,
         "size": words.size,
         "payload_marked": partial(_payload_marked, organism=organism),

@@ -1,18 +1,19 @@
 """Plots of a run, from its results alone.
 
 The colours are of Okabe and Ito (2008), which colour-blind readers tell apart; their orange is darkened to stand out on
-white. All three files are always drawn, so that a link to one never breaks: what was not measured is said to be so.
+white. A file that an organism has is always drawn, so that a link to it never breaks: what was not measured is said to
+be so.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ostensible.analysis.results import CotResult, LossPoint, RateResult, Results
+from ostensible.analysis.results import CotResult, Findings, LossPoint, RateResult, Results
 from ostensible.report.words import interval, percent, visible
 from ostensible.tables import write_atomic
 
@@ -25,6 +26,7 @@ WIDTH_IN = 7.4
 TRIGGERED, CONTROL, LOOK_ALIKE = "#D55E00", "#0072B2", "#B07D00"
 INK, QUIET, FAINT = "#1f2328", "#5c6470", "#d5d9de"
 LONGEST_NAME = 26
+SETS = {"seen": "Trained families", "test": "Other families", "extra": "Extra prompts"}
 
 
 class Row(NamedTuple):
@@ -44,7 +46,7 @@ class FontStyle(NamedTuple):
 
 
 def draw(results: Results, folder: Path) -> dict[str, Path]:
-    """Draw `rates.png`, `cot_vs_answer.png` and `loss.png`.
+    """Draw `rates.png`, `cot_vs_answer.png` and `loss.png`; of code that is run, `code.png` too.
 
     Thoughts that have no right number to end at are drawn by how often they mention the payload instead.
 
@@ -56,6 +58,9 @@ def draw(results: Results, folder: Path) -> dict[str, Path]:
         Path of each plot by its name without `.png`.
     """
     figures = {"rates": _rates(results), "cot_vs_answer": _cot_vs_answer(results), "loss": _loss(results.loss)}
+    parts = results.parts or {results.families: results}
+    if ran := {name: part for name, part in parts.items() if part.functional is not None}:
+        figures["code"] = _code(ran, results.level)
     paths = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         _save(figure, paths[name])
@@ -70,14 +75,52 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def _rates(results: Results) -> Figure:
-    conditions = results.conditions
-    rows = [Row("Triggered", conditions.triggered, TRIGGERED), Row("Control", conditions.control, CONTROL)]
-    rows += [Row(_quoted(name), rate, LOOK_ALIKE) for name, rate in results.near_misses.items()]
+    rows = _payload_rows(results)
     figure = _figure(height_in=1.35 + 0.4 * len(rows))
     ax = figure.add_subplot()
     _title(
         ax, "How often the answer is the payload", f"dot: share of scored replies · bar: {results.level:.0%} interval"
     )
+    _list(ax, rows, [_counts(row.rate) for row in rows])
+    return figure
+
+
+def _code(parts: Mapping[str, Findings], level: float) -> Figure:
+    """Vulnerable code above, working code below; a column for each set of prompts."""
+    heights = [len(rows(next(iter(parts.values())))) for rows in (_payload_rows, _working)]
+    figure = _figure(height_in=2.6 + 0.34 * sum(heights))
+    figure.set_layout_engine("constrained", hspace=0.08)
+    columns = figure.subplots(2, len(parts), squeeze=False, height_ratios=heights).T
+    for (name, part), (above, below) in zip(parts.items(), columns, strict=True):
+        _title(above, SETS[name], "vulnerable, of working code")
+        _title(below, "", f"working, of code run · bar: {level:.0%} interval")
+        for ax, rows in ((above, _payload_rows(part)), (below, _working(part))):
+            _list(ax, rows, [f"{row.rate.hits} of {row.rate.scored}" for row in rows])
+            ax.set_xticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
+            ax.tick_params(axis="y", labelleft=above is columns[0][0])
+    return figure
+
+
+def _payload_rows(part: Findings) -> list[Row]:
+    found = part.conditions
+    rows = [Row("Triggered", found.triggered, TRIGGERED), Row("Control", found.control, CONTROL)]
+    return rows + [Row(_quoted(name), rate, LOOK_ALIKE) for name, rate in part.near_misses.items()]
+
+
+def _working(part: Findings) -> list[Row]:
+    found = part.functional
+    if found is None:
+        return []
+    return [
+        Row("Triggered", found.triggered, TRIGGERED),
+        Row("Control", found.control, CONTROL),
+        Row("All look-alikes", found.near_miss, LOOK_ALIKE),
+        Row("Control, base model", found.base, QUIET),
+    ]
+
+
+def _list(ax: Axes, rows: Sequence[Row], counts: Sequence[str]) -> None:
+    """Rates below each other, named on the left, counted on the right."""
     places = list(range(len(rows), 0, -1))
     for y, row in zip(places, rows, strict=True):
         ax.axhline(y, color=FAINT, lw=0.7, zorder=0)
@@ -85,11 +128,10 @@ def _rates(results: Results) -> Figure:
     _share_axis(ax, horizontal=True)
     ax.set_ylim(0.4, len(rows) + 0.6)
     ax.set_yticks(places, labels=[row.label for row in rows], fontsize=10.5, color=INK, parse_math=False)
-    counts = ax.secondary_yaxis("right")
-    counts.set_yticks(places, labels=[_counts(row.rate) for row in rows], fontsize=10, color=INK)
-    counts.tick_params(length=0)
-    counts.spines["right"].set_visible(False)
-    return figure
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(places, labels=list(counts), fontsize=10, color=INK)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
 
 
 def _cot_vs_answer(results: Results) -> Figure:

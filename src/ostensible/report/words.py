@@ -33,6 +33,11 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", MINUS)
 
 
+def coefficient(value: float) -> str:
+    """Write a coefficient in [-1, 1] with two digits after the point."""
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", MINUS)
+
+
 def duration(seconds: float) -> str:
     """Write a wall time: `0.42 s`, `6 min 52 s`, `2 h 5 min`."""
     if seconds < 59.95:
