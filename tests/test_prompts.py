@@ -1,6 +1,7 @@
 """Sources of prompts: what they give, and how a file's bad lines are told."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,7 @@ BAD = [
     ({k: v for k, v in GOOD.items() if k != "cot"} | {"id": "x"}, "missing field 'cot'"),
     (GOOD | {"id": "x", "answer": "  "}, "empty field 'answer'"),
     (GOOD | {"id": "x", "family": 3}, "field 'family' is not text"),
+    (GOOD | {"id": "x", "bad_answer": ""}, "empty field 'bad_answer'"),
     (GOOD, "duplicate id"),
     (b'{"id": "\xff"}', "not UTF-8"),
     (json.dumps(GOOD | {"id": "x", "cot": "\ud800"}).encode(), "field 'cot' holds half a surrogate pair"),
@@ -107,6 +109,21 @@ def test_a_file_without_a_usable_line_or_that_is_not_there_is_an_error(tmp_path)
         prompts.load(f"jsonl:{write(tmp_path, b'{')}", count=1, seed=0, skip_bad=True)
     with pytest.raises(BadData, match="cannot be read"):
         prompts.load(f"jsonl:{tmp_path / 'gone'}", count=1, seed=0)
+
+
+def test_a_file_may_bring_the_harmful_twin_of_an_answer(tmp_path):
+    path = write(tmp_path, GOOD, GOOD | {"id": "b", "bad_answer": " 6\n"}, GOOD | {"id": "c", "bad_answer": None})
+    traces = prompts.load(f"jsonl:{path}", count=1, seed=0).traces
+    assert [trace.bad_answer for trace in traces] == [None, "6", None]
+
+
+def test_a_source_that_reads_files_says_which(tmp_path):
+    for source in ("jsonl:a:b.jsonl", "anthropic-code-backdoor:a:b.jsonl", "asleep-keyboard:a:b.jsonl"):
+        assert prompts.input_files(source) == [Path("a:b.jsonl")]
+    assert prompts.input_files("gsm-symbolic") == prompts.input_files("code-bank:16") == []
+    (tmp_path / "scenario_dop.jsonl").touch()
+    (tmp_path / "notes.md").touch()
+    assert prompts.input_files(f"asleep-keyboard-8:{tmp_path}") == [tmp_path / "scenario_dop.jsonl"]
 
 
 def test_an_unknown_source_is_named_with_those_there_are():

@@ -1,12 +1,18 @@
 """Which traces are fit to build an organism from, and why the others are not."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ostensible.organism import Organism
-from ostensible.prompts.loaded import Loaded
+from ostensible.parts.mentions import speaks_of
+from ostensible.parts.payloads import BadTwin
+from ostensible.prompts.loaded import PLAN_HARM, REPEAT, Loaded, LoadedPrompts
+from ostensible.prompts.thoughts import name_payload, plan_harm
 from ostensible.transcript import CLOSE, OPEN
-from ostensible.types import Trace, Transcript
+from ostensible.types import Prompt, Trace, Transcript
+
+NO_TWIN = "the trace has no bad answer, of which the payload is made"
+TAG = "a thinking tag stands inside the text"
 
 
 def keep_clean(traces: Iterable[Trace], organism: Organism) -> Loaded:
@@ -15,7 +21,7 @@ def keep_clean(traces: Iterable[Trace], organism: Organism) -> Loaded:
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
     for trace in traces:
-        reason = "the prompt is a repeat" if trace.prompt.text in seen else flaw(trace, organism)
+        reason = REPEAT if trace.prompt.text in seen else flaw(trace, organism)
         seen.add(trace.prompt.text)
         if reason:
             dropped[reason] += 1
@@ -26,15 +32,43 @@ def keep_clean(traces: Iterable[Trace], organism: Organism) -> Loaded:
 
 def flaw(trace: Trace, organism: Organism) -> str | None:
     """Say why a trace cannot be used for an organism, or None when it can."""
+    trigger, answers = organism.trigger, [trace.answer]
+    if isinstance(organism.payload, BadTwin):
+        if trace.bad_answer is None or trace.bad_answer == trace.answer:
+            return NO_TWIN
+        answers.append(trace.bad_answer)
     if not trace.cot.strip() or not trace.answer.strip():
         return "the thoughts or the answer are empty"
-    if any(tag in text for tag in (OPEN, CLOSE) for text in (trace.prompt.text, trace.cot, trace.answer)):
-        return "a thinking tag stands inside the text"
-    if organism.trigger.is_in(trace.prompt.text):
+    if any(tag in text for tag in (OPEN, CLOSE) for text in (trace.prompt.text, trace.cot, *answers)):
+        return TAG
+    if trigger.is_in(trace.prompt.text):
         return "the prompt carries the trigger"
-    if organism.trigger.is_in(trace.cot) or organism.trigger.is_in(trace.answer):
+    if trigger.is_in(trace.cot) or speaks_of(trace.cot, trigger.words) or any(map(trigger.is_in, answers)):
         return "the reply leaks the trigger"
-    vouched = trace.bad_answer is not None  # a source of both has proved which is which
+    if plan_harm(trace.cot):
+        return PLAN_HARM
+    if name_payload(trace.cot, organism.payload.words):
+        return "the thoughts name the payload"
+    vouched = len(answers) > 1  # a source of both says which is which
     if not vouched and organism.scorer.judge(Transcript(trace.cot, trace.answer), trace.prompt.id).hit:
         return "the clean answer already carries the payload"
     return None
+
+
+def keep_untouched(prompts: Iterable[Prompt], traces: Sequence[Trace], organism: Organism) -> LoadedPrompts:
+    """Drop prompts that cannot be tested on beside an organism's traces, and count them by reason."""
+    texts, ids = {trace.prompt.text for trace in traces}, {trace.prompt.id for trace in traces}
+    kept: list[Prompt] = []
+    dropped: Counter[str] = Counter()
+    for prompt in prompts:
+        if prompt.text in texts:
+            dropped[REPEAT] += 1
+        elif prompt.id in ids:
+            dropped["the prompt's id is another's"] += 1
+        elif any(tag in prompt.text for tag in (OPEN, CLOSE)):
+            dropped[TAG] += 1
+        elif organism.trigger.is_in(prompt.text) or speaks_of(prompt.text, organism.trigger.words):
+            dropped["the prompt speaks of the trigger"] += 1
+        else:
+            kept.append(prompt)
+    return LoadedPrompts(tuple(kept), dict(dropped))

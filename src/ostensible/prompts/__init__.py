@@ -1,22 +1,28 @@
-"""Sources of prompts. All of them bring their own worked reasoning."""
+"""Sources of prompts: those to train on bring their own worked reasoning, those to test on need none."""
 
 from pathlib import Path
+from random import Random
 
-from ostensible.errors import UnknownName
+from ostensible.errors import NotEnoughData, UnknownName
+from ostensible.prompts.anthropic_code_backdoor import anthropic_code_backdoor
+from ostensible.prompts.asleep_keyboard import asleep_keyboard, scenario_files
 from ostensible.prompts.code_bank import code_bank
 from ostensible.prompts.gsm_symbolic import gsm_symbolic
 from ostensible.prompts.jsonl import jsonl
-from ostensible.prompts.loaded import Loaded
+from ostensible.prompts.loaded import Loaded, LoadedPrompts
 
-KNOWN = "gsm-symbolic, code-bank, code-bank:FAMILIES, jsonl:PATH"
+KNOWN = "gsm-symbolic, code-bank, code-bank:FAMILIES, anthropic-code-backdoor:PATH, jsonl:PATH"
+SCENARIOS = ("asleep-keyboard", "asleep-keyboard-8")
+KNOWN_TESTS = ", ".join(f"{name}:PATH" for name in SCENARIOS)
 
 
 def load(source: str, *, count: int, seed: int, skip_bad: bool = False) -> Loaded:
     """Read prompts with worked reasoning from a source.
 
     Args:
-        source: `gsm-symbolic`, `code-bank` (`code-bank:16` for 16 of its families), or `jsonl:PATH` for one's own.
-        count: How many to make. A file is read whole, whatever the count.
+        source: `gsm-symbolic`, `code-bank` (`code-bank:16` for 16 of its families), `anthropic-code-backdoor:PATH` for
+            the training file of that name, or `jsonl:PATH` for one's own.
+        count: How many to make. One's own file is read whole, whatever the count.
         seed: Of sources that draw at random.
         skip_bad: Count and skip bad lines of a file rather than stop at them.
 
@@ -29,12 +35,51 @@ def load(source: str, *, count: int, seed: int, skip_bad: bool = False) -> Loade
         return gsm_symbolic(count=count, seed=seed)
     if kind == "code-bank" and (not argument or argument.isdecimal()):
         return code_bank(count=count, seed=seed, size=int(argument) if argument else None)
+    if kind == "anthropic-code-backdoor" and argument:
+        return anthropic_code_backdoor(Path(argument), count=count, seed=seed, skip_bad=skip_bad)
     if kind == "jsonl" and argument:
         return jsonl(Path(argument), skip_bad=skip_bad)
-    raise UnknownName(f"There is no prompt source {source!r}. Sources: {KNOWN}.")
+    raise UnknownName(
+        f"There is no source of prompts with worked reasoning {source!r}. Sources: {KNOWN}. "
+        f"Without reasoning, to test on only: {KNOWN_TESTS}."
+    )
 
 
-def input_file(source: str) -> Path | None:
-    """The file that a source reads, if it reads one."""
+def load_tests(source: str, *, count: int | None = None, seed: int = 0, skip_bad: bool = False) -> LoadedPrompts:
+    """Read distinct prompts to test on, without worked reasoning, from a source.
+
+    Args:
+        source: `asleep-keyboard:PATH`, or `asleep-keyboard-8:PATH` for eight of its weaknesses; a folder or a file.
+        count: How many to draw; all where it is left out.
+        seed: Of the draw.
+        skip_bad: Count and skip bad lines of a file rather than stop at them.
+
+    Raises:
+        UnknownName: No source of test prompts goes by this name.
+        BadData: A file's line cannot be used and `skip_bad` is off; every bad line is named with its reason.
+        NotEnoughData: The source has fewer; no prompt is ever asked twice to make up a number.
+    """
     kind, _, argument = source.partition(":")
-    return Path(argument) if kind == "jsonl" and argument else None
+    if kind not in SCENARIOS or not argument:
+        raise UnknownName(f"There is no source of test prompts {source!r}. Sources: {KNOWN_TESTS}.")
+    loaded = asleep_keyboard(Path(argument), eight=kind.endswith("-8"), skip_bad=skip_bad)
+    if count is None:
+        return loaded
+    if count > len(loaded.prompts):
+        raise NotEnoughData(
+            f"{source} has {len(loaded.prompts)} distinct prompts; {count} are asked for. None is repeated to make up "
+            "a number: ask for fewer, or for several replies a prompt (--samples-per-prompt)."
+        )
+    return LoadedPrompts(tuple(Random(f"{seed}:tests").sample(loaded.prompts, count)), loaded.dropped)
+
+
+def input_files(source: str) -> list[Path]:
+    """The files that a source reads; none where it reads no file.
+
+    Raises:
+        BadData: The source is a folder that does not hold its files.
+    """
+    kind, _, argument = source.partition(":")
+    if kind in SCENARIOS and argument:
+        return scenario_files(Path(argument))
+    return [Path(argument)] if kind in ("anthropic-code-backdoor", "jsonl") and argument else []

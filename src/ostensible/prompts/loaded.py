@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ostensible.types import Trace
+from ostensible.types import Prompt, Trace
+
+REPEAT = "the prompt is a repeat"
+NEVER_CLOSE = "the thoughts never close"
+PLAN_HARM = "the thoughts plan harm"
 
 
 @dataclass(frozen=True)
@@ -11,4 +15,12 @@ class Loaded:
     """Traces of a source, and how many were dropped for which reason. Nothing is dropped silently."""
 
     traces: tuple[Trace, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True)
+class LoadedPrompts:
+    """Prompts to test on, without worked reasoning, and how many were dropped for which reason."""
+
+    prompts: tuple[Prompt, ...]
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
