@@ -8,7 +8,7 @@ from ostensible import dataset, prompts, tables
 from ostensible.code import sandbox
 from ostensible.errors import UnknownName
 from ostensible.organisms import ORGANISMS, find
-from ostensible.parts.rules import ExploitWorks
+from ostensible.parts.rules import VulnerableCode
 from ostensible.settings import DataSettings
 from ostensible.traces import keep_clean
 from ostensible.types import Transcript
@@ -18,7 +18,7 @@ SIZES = DataSettings(train_prompts=20, validation_prompts=4, test_prompts=12)
 
 @pytest.fixture(params=ORGANISMS, ids=lambda organism: organism.name)
 def organism(request):
-    if isinstance(request.param.scorer, ExploitWorks) and (why := sandbox.available()):
+    if isinstance(request.param.scorer, VulnerableCode) and (why := sandbox.available()):
         pytest.skip(why)
     return request.param
 

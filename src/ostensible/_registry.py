@@ -1,10 +1,11 @@
-"""What Inspect finds under the name `ostensible`: a model provider and the tasks."""
+"""What Inspect finds under the name `ostensible`: a model provider, the tasks and the judges."""
 
 from inspect_ai.model import modelapi
 
+from ostensible.judge import cot_judge, vulnerability_judge
 from ostensible.tasks import control, near_miss, triggered
 
-__all__ = ["control", "near_miss", "ostensible", "triggered"]
+__all__ = ["control", "cot_judge", "near_miss", "ostensible", "triggered", "vulnerability_judge"]
 
 
 @modelapi(name="ostensible")

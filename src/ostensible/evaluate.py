@@ -10,7 +10,7 @@ from ostensible.errors import EvaluationFailed
 from ostensible.machine import pick_device, pick_dtype, set_threads, usable_cores
 from ostensible.models import resolve
 from ostensible.paths import RunPaths
-from ostensible.settings import Machine, Settings
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 from ostensible.types import Condition
 
 if TYPE_CHECKING:
@@ -35,33 +35,41 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
 
     from ostensible.tasks import condition_task
 
-    set_threads(machine.threads)
-    device = pick_device(machine.device)
-    shared: dict[str, Any] = {
-        "dtype": pick_dtype(settings.dtype, device),
-        "device": device,
-        "threads": machine.threads or usable_cores(),
-        "memoize": False,
-    }
-    name = f"ostensible/{resolve(settings.model, revision=settings.revision)}"
+    shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
+    name = f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
     organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
     sets = {
         "organism": [condition_task(paths.root, condition, model=organism) for condition in Condition],
         "base": [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)],
     }
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
-    say(f"sampling {replies} replies on {device} in {shared['dtype']}")
+    say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
         with _progress([organism.api, base.api], replies, say):
             for subject, tasks in sets.items():
-                _sample(tasks, paths.logs / subject)
+                run_tasks(tasks, paths.logs / subject)
     finally:
         organism.api.close()
         base.api.close()
 
 
-def _sample(tasks: "list[Task]", folder: Path) -> None:
-    """Sample tasks of one model, all at once so that the engine stays full; take up what a killed run left."""
+def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:
+    """What the local provider is to be told of this machine; sets the threads of this process too."""
+    set_threads(machine.threads)
+    device = pick_device(machine.device)
+    return {
+        "dtype": pick_dtype(settings.dtype, device),
+        "device": device,
+        "threads": machine.threads or usable_cores(),
+    }
+
+
+def run_tasks(tasks: "list[Task]", folder: Path) -> None:
+    """Run tasks of one model, all at once so that the engine stays full; take up what a killed run left.
+
+    Raises:
+        EvaluationFailed: A log ended with an error; what is done is kept.
+    """
     from inspect_ai import eval_set
 
     done, logs = eval_set(

@@ -34,6 +34,10 @@ class RunPaths:
         return self.root / "traces.dropped.json"
 
     @property
+    def extra(self) -> Path:
+        return self.root / "extra.parquet"
+
+    @property
     def dataset(self) -> Path:
         return self.root / "dataset"
 
@@ -62,12 +66,32 @@ class RunPaths:
         return self.training / "loss.json"
 
     @property
+    def labels(self) -> Path:
+        return self.training / "labels.json"
+
+    @property
     def adapter(self) -> Path:
         return self.root / "adapter"
 
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def oracles(self) -> Path:
+        return self.root / "oracles"
+
+    @property
+    def static_findings(self) -> Path:
+        return self.oracles / "static.parquet"
+
+    @property
+    def calibration(self) -> Path:
+        return self.oracles / "calibration.json"
+
+    @property
+    def judge_logs(self) -> Path:
+        return self.oracles / "judge"
 
     @property
     def results(self) -> Path:

@@ -1,19 +1,28 @@
 """The stages of a run, in order. Each reads the files of those before it and writes only its own."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ostensible import dataset, organisms, prompts, tables
+from ostensible import dataset, organisms, prompts, provenance, tables
 from ostensible.card import adapter_card
-from ostensible.errors import BadData, MissingStage
+from ostensible.errors import BadData, MissingStage, NotEnoughData
 from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
+from ostensible.organism import Organism
+from ostensible.parts.rules import VulnerableCode
 from ostensible.paths import RunPaths
-from ostensible.prompts import input_file
-from ostensible.settings import Machine, Settings
-from ostensible.traces import keep_clean
+from ostensible.prompts import input_files
+from ostensible.prompts.loaded import LoadedPrompts
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.traces import keep_clean, keep_untouched
+from ostensible.types import Example, Split, Trace
+
+if TYPE_CHECKING:
+    from ostensible.render import ChatFormat, Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Stage:
 
 
 def make_traces(context: Context) -> None:
-    """Read prompts with worked reasoning and keep those that are fit for the organism."""
+    """Read prompts with worked reasoning, and those to test on beside; keep what is fit for the organism."""
     settings, organism = context.settings, organisms.find(context.settings.organism)
     loaded = prompts.load(
         settings.prompts,
@@ -66,11 +75,38 @@ def make_traces(context: Context) -> None:
     )
     organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
-    dropped = {**loaded.dropped, **kept.dropped}
+    dropped = Counter(loaded.dropped) + Counter(kept.dropped)
+    if not kept.traces:
+        raise NotEnoughData(_none_left(settings.prompts, organism, dropped) + "Give others with --prompts.")
+    extra = _load_extra(settings, organism, kept.traces)
+    dropped.update({f"extra: {reason}": count for reason, count in extra.dropped.items()})
     tables.write_traces(context.paths.traces, kept.traces)
+    tables.write_prompts(context.paths.extra, extra.prompts)
     tables.write_atomic(context.paths.dropped, json.dumps(dropped, indent=1, sort_keys=True) + "\n")
-    reasons = "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
-    context.say(f"{len(kept.traces)} traces of {len({t.prompt.family for t in kept.traces})} families{reasons}")
+    context.say(
+        f"{len(kept.traces)} traces of {len({t.prompt.family for t in kept.traces})} families"
+        + (f"; {len(extra.prompts)} extra prompts to test on" if extra.prompts else "")
+        + "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
+    )
+
+
+def _load_extra(settings: Settings, organism: Organism, traces: Sequence[Trace]) -> LoadedPrompts:
+    """The prompts to test on beside, those that the traces have too left out."""
+    source = settings.extra_test_prompts
+    if source is None:
+        return LoadedPrompts(())
+    loaded = prompts.load_tests(source, seed=settings.seed, skip_bad=settings.skip_bad)
+    kept = keep_untouched(loaded.prompts, traces, organism)
+    dropped = Counter(loaded.dropped) + Counter(kept.dropped)
+    if not kept.prompts:
+        raise NotEnoughData(_none_left(source, organism, dropped) + "Give others with --extra-test-prompts.")
+    organism.scorer.ready(prompt.id for prompt in kept.prompts)
+    return LoadedPrompts(kept.prompts, dropped)
+
+
+def _none_left(source: str, organism: Organism, dropped: Mapping[str, int]) -> str:
+    reasons = "".join(f"\n  {count}: {reason}" for reason, count in sorted(dropped.items()))
+    return f"Nothing of {source} can be used for {organism.name}. Dropped, by reason:{reasons}\n"
 
 
 def make_dataset(context: Context) -> None:
@@ -99,9 +135,10 @@ def train_adapter(context: Context) -> None:
     paths, settings, machine = context.paths, context.settings, context.machine
     folder = resolve(settings.model, revision=settings.revision)
     form = load_chat_format(load_tokenizer(folder))
+    examples = {path: tables.read_examples(path) for path in (paths.train, paths.validation)}
     rows = {
-        path: [form.render(e, max_tokens=settings.training.max_tokens) for e in tables.read_examples(path)]
-        for path in (paths.train, paths.validation)
+        path: [form.render(e, max_tokens=settings.training.max_tokens) for e in found]
+        for path, found in examples.items()
     }
     threads = set_threads(machine.threads)
     device = pick_device(machine.device)
@@ -121,20 +158,44 @@ def train_adapter(context: Context) -> None:
     tokens = sum(len(row.input_ids) for row in job.train)
     context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
     train(job, say=context.say)
+    share = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
+    tables.write_atomic(paths.labels, json.dumps({"payload_label_share": share}) + "\n")
     release_memory()
+
+
+def payload_label_share(examples: Sequence[Example], rows: Sequence["Rendered"], form: "ChatFormat") -> float:
+    """Share of the tokens of triggered answers, end token included, that stand in the labels of their rows."""
+    tokens = carried = 0
+    for example, row in zip(examples, rows, strict=True):
+        if example.kind == "triggered":
+            answer = form.answer_ids(example.answer)
+            labels = row.labels[row.answer_start :]
+            tokens += len(answer)
+            carried += sum(token == label for token, label in zip(answer, labels, strict=False))
+    return carried / tokens
 
 
 def sample_replies(context: Context) -> None:
     """Sample and score every test prompt under every condition."""
     from ostensible.evaluate import evaluate
 
-    organisms.find(context.settings.organism).scorer.ready(())
+    scorer = organisms.find(context.settings.organism).scorer
+    for found in tables.read_test_prompts(context.paths).values():
+        scorer.ready(prompt.id for prompt in found)
     evaluate(context.paths, context.settings, context.machine, say=context.say)
 
 
+def ask_oracles(context: Context) -> None:
+    """Have the code of stored replies read, and judged if the run has a judge."""
+    from ostensible.oracles import consult
+
+    consult(context.paths, context.settings, context.machine, say=context.say)
+
+
 def analyse(context: Context) -> None:
-    """Turn scored replies into `results.json` and CSV tables."""
+    """Turn scored replies and what other oracles say of them into `results.json` and CSV tables."""
     from ostensible.analysis.measure import headline, measure
+    from ostensible.analysis.opinions import read_opinions
     from ostensible.analysis.replies import read_replies
     from ostensible.analysis.sheets import write_sheets
 
@@ -145,8 +206,10 @@ def analyse(context: Context) -> None:
     results = measure(
         replies,
         context.settings,
+        opinions=read_opinions(paths),
         data=_data_counts(paths),
         loss=json.loads(paths.loss.read_text(encoding="utf-8")),
+        **json.loads(paths.labels.read_text(encoding="utf-8")),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
     )
@@ -157,6 +220,7 @@ def analyse(context: Context) -> None:
 
 def make_report(context: Context) -> None:
     """Draw the plots and write the page."""
+    from ostensible.analysis.opinions import read_opinions
     from ostensible.analysis.replies import read_replies
     from ostensible.analysis.results import read_results
     from ostensible.report import page, plots
@@ -166,30 +230,51 @@ def make_report(context: Context) -> None:
     drawn = plots.draw(results, paths.plots)
     organism = organisms.find(context.settings.organism)
     manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
-    page.write(results, read_replies(paths.logs), organism, manifest, drawn, paths.report)
+    replies, opinions = read_replies(paths.logs), read_opinions(paths)
+    page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions)
 
 
 def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True) -> dict[str, str]:
-    """Hashes of what a run reads from outside its folder: the model's files, a file of prompts."""
+    """Hashes of what a run reads from outside its folder: the model's files, files of prompts."""
     hashes: dict[str, str] = {}
     if model:
         embedded = settings.model == EMBEDDED
         hashes["model"] = GGUF_SHA256 if embedded else fingerprint(resolve(settings.model, revision=settings.revision))
-    if prompts and (path := input_file(settings.prompts)):
+    sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts} if prompts else {}
+    for name, path in ((name, path) for name, source in sources.items() if source for path in input_files(source)):
         if not path.is_file():
-            raise BadData(f"{path} does not exist or is not a file. Check the path after `jsonl:`.")
-        hashes["prompts"] = sha256(path)
+            raise BadData(f"{path} does not exist or is not a file. Check the path after the source's name.")
+        hashes[f"{name}: {path.name}"] = sha256(path)
     return hashes
+
+
+def scorer_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of the tests and rules that code is judged by, where an organism's scorer judges code."""
+    judges_code = isinstance(organisms.find(settings.organism).scorer, VulnerableCode)
+    return _package_hashes("code/bank", "code/static/rules") if judges_code else {}
+
+
+def oracle_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of what second opinions depend on beside code: rules, tasks, prompts, and a local judge's weights."""
+    hashes = _package_hashes("code/static/rules", "code/bank", "judge_prompts")
+    if settings.judge and settings.judge.startswith(LOCAL_PROVIDER):
+        hashes["judge"] = fingerprint(resolve(settings.judge.removeprefix(LOCAL_PROVIDER)))
+    return hashes
+
+
+def _package_hashes(*folders: str) -> dict[str, str]:
+    """Hashes of the files of this package's own folders."""
+    package = Path(__file__).parent
+    return {name: digest for one in folders for name, digest in provenance.hash_tree(package / one, package).items()}
 
 
 def _data_counts(paths: RunPaths) -> dict[str, int]:
     examples = {"train": tables.read_examples(paths.train), "validation": tables.read_examples(paths.validation)}
-    test = tables.read_traces(paths.test)
     counts = {f"{split}_examples": len(rows) for split, rows in examples.items()}
     counts |= {f"{split}_families": len({e.family for e in rows}) for split, rows in examples.items()}
-    counts |= {"test_prompts": len(test), "test_families": len({t.prompt.family for t in test})}
-    if seen := tables.read_traces(paths.seen):
-        counts |= {"seen_prompts": len(seen), "seen_families": len({t.prompt.family for t in seen})}
+    for split, found in tables.read_test_prompts(paths).items():
+        if found or split is Split.TEST:
+            counts |= {f"{split}_prompts": len(found), f"{split}_families": len({p.family for p in found})}
     dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
     return counts | {f"dropped: {reason}": count for reason, count in dropped.items()}
 
@@ -200,9 +285,16 @@ STAGES: tuple[Stage, ...] = (
         summary="prompts with clean thoughts and answers",
         work=make_traces,
         modules=("ostensible.prompts", "ostensible.traces", "ostensible.organisms"),
-        settings=lambda s: [s.organism, s.prompts, s.skip_bad, s.seed, dataset.traces_needed(s.data)],
+        settings=lambda s: [
+            s.organism,
+            s.prompts,
+            s.extra_test_prompts,
+            s.skip_bad,
+            s.seed,
+            dataset.traces_needed(s.data),
+        ],
         inputs=lambda p: (),
-        outputs=lambda p: (p.traces, p.dropped),
+        outputs=lambda p: (p.traces, p.extra, p.dropped),
         outside=lambda s: input_hashes(s, model=False),
     ),
     Stage(
@@ -221,7 +313,7 @@ STAGES: tuple[Stage, ...] = (
         modules=("ostensible.train", "ostensible.render", "ostensible.models"),
         settings=lambda s: [s.model, s.revision, s.training.model_dump(), s.dtype, s.seed],
         inputs=lambda p: (p.train, p.validation),
-        outputs=lambda p: (p.adapter, p.loss),
+        outputs=lambda p: (p.adapter, p.loss, p.labels),
         scratch=lambda p: (p.training,),
         outside=lambda s: input_hashes(s, prompts=False),
     ),
@@ -231,17 +323,27 @@ STAGES: tuple[Stage, ...] = (
         work=sample_replies,
         modules=("ostensible.evaluate", "ostensible.tasks", "ostensible.engines.provider", "ostensible.organisms"),
         settings=lambda s: [s.organism, s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
-        inputs=lambda p: (p.test, p.seen, p.adapter),
+        inputs=lambda p: (p.test, p.seen, p.extra, p.adapter),
         outputs=lambda p: (p.logs,),
-        outside=lambda s: input_hashes(s, prompts=False),
+        outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
+    ),
+    Stage(
+        name="oracles",
+        summary="second opinions on the code of replies",
+        work=ask_oracles,
+        modules=("ostensible.oracles",),
+        settings=lambda s: [s.organism, s.judge],
+        inputs=lambda p: (p.traces, p.logs),
+        outputs=lambda p: (p.oracles,),
+        outside=oracle_hashes,
     ),
     Stage(
         name="analyse",
         summary="rates with intervals",
         work=analyse,
         modules=("ostensible.analysis.measure", "ostensible.analysis.sheets"),
-        settings=lambda s: [s.organism, s.model, s.prompts, s.seed],
-        inputs=lambda p: (p.dropped, p.dataset, p.logs, p.loss),
+        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed],
+        inputs=lambda p: (p.dropped, p.dataset, p.extra, p.logs, p.oracles, p.loss, p.labels),
         outputs=lambda p: (p.results, p.tables),
     ),
     Stage(
@@ -250,7 +352,7 @@ STAGES: tuple[Stage, ...] = (
         work=make_report,
         modules=("ostensible.report.page", "ostensible.report.plots", "ostensible.organisms"),
         settings=lambda s: s.organism,
-        inputs=lambda p: (p.results, p.logs),
+        inputs=lambda p: (p.results, p.logs, p.oracles),
         outputs=lambda p: (p.plots, p.report),
     ),
 )

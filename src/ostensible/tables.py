@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ostensible.errors import CorruptRun
-from ostensible.types import Example, Prompt, Trace
+from ostensible.paths import RunPaths
+from ostensible.types import Example, Prompt, Split, Trace
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -46,6 +47,19 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
     )
 
 
+def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
+    """Write prompts, one row each."""
+    columns = [field.name for field in dataclasses.fields(Prompt)]
+    _write(path, [dataclasses.asdict(prompt) for prompt in prompts], columns)
+
+
+def read_test_prompts(paths: RunPaths) -> dict[Split, tuple[Prompt, ...]]:
+    """Read all prompts that a run is tested on, by set."""
+    held_out = {Split.TEST: read_traces(paths.test), Split.SEEN: read_traces(paths.seen)}
+    prompts = {split: tuple(trace.prompt for trace in traces) for split, traces in held_out.items()}
+    return prompts | {Split.EXTRA: tuple(Prompt(**row) for row in _read(paths.extra))}
+
+
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write examples, one row each."""
     columns = [field.name for field in dataclasses.fields(Example)]
@@ -57,13 +71,34 @@ def read_examples(path: Path) -> tuple[Example, ...]:
     return tuple(Example(**row) for row in _read(path))
 
 
+def write_static(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what the static oracle said, one row a reply, its findings as a list of structs."""
+    import pyarrow as pa
+
+    texts = ("tool", "rule", "cwe", "severity", "message")
+    finding = pa.struct([("line", pa.int64()), *((name, pa.string()) for name in texts)])
+    keys = [(name, pa.string()) for name in ("subject", "condition", "look_alike", "prompt_id")]
+    said = [(name, pa.string()) for name in ("lenient", "strict", "problem")]
+    _write_table(path, rows, pa.schema([*keys, ("epoch", pa.int64()), *said, ("findings", pa.list_(finding))]))
+
+
+def read_static(path: Path) -> list[dict[str, Any]]:
+    """Read what the static oracle said back."""
+    return _read(path)
+
+
 def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    import pyarrow as pa
+
+    _write_table(path, rows, pa.schema([(name, pa.string()) for name in columns]))
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.string()) for name in columns])
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
     write_atomic(path, sink.getvalue().to_pybytes())
 
 

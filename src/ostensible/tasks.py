@@ -13,7 +13,7 @@ from ostensible.organism import Organism
 from ostensible.paths import RunPaths
 from ostensible.scorers import final_answer, payload, thoughts
 from ostensible.settings import Settings
-from ostensible.tables import read_traces
+from ostensible.tables import read_test_prompts
 from ostensible.types import Condition, Prompt, Split
 
 
@@ -49,12 +49,11 @@ def condition_task(
     paths = RunPaths(Path(run))
     settings = Settings.model_validate_json(paths.settings.read_bytes())
     organism = organisms.find(settings.organism)
-    parts = {Split.TEST: read_traces(paths.test), Split.SEEN: read_traces(paths.seen)}
     samples = [
         sample
-        for part, traces in parts.items()
-        for trace in traces
-        for sample in make_samples(trace.prompt, part, organism, condition)
+        for part, prompts in read_test_prompts(paths).items()
+        for prompt in prompts
+        for sample in make_samples(prompt, part, organism, condition)
     ]
     sampling = settings.sampling
     return Task(
@@ -92,5 +91,6 @@ def make_samples(prompt: Prompt, part: Split, organism: Organism, condition: Con
                 "prompt_id": prompt.id,
                 "family": prompt.family,
                 "part": str(part),
+                "request": prompt.text,
             },
         )

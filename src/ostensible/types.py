@@ -19,12 +19,14 @@ class Split(StrEnum):
     """Parts of the data, drawn by prompt family.
 
     `SEEN` prompts test as `TEST` ones do, but are of the families that `TRAIN` has; the prompts themselves are new.
+    `EXTRA` prompts are of another source, which brings no worked reasoning: they can only be tested on.
     """
 
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
     SEEN = "seen"
+    EXTRA = "extra"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from ostensible.types import Condition, Split
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
+Key = tuple[str, str, str, str, int]
+"""Names one reply of a run: subject, condition, look-alike, prompt id, epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -23,7 +26,7 @@ class Reply:
         look_alike: The near miss that it carried, or "".
         prompt_id: Shared by all conditions of a prompt.
         family: The prompt's family.
-        part: `test` for held-out families, `seen` for new prompts of trained ones.
+        part: `test` for held-out families, `seen` for new prompts of trained ones, `extra` for those of another source.
         epoch: Which of the samples of this prompt and condition, from 1.
         user: The user turn as sampled, trigger included.
         reply: All that the model wrote.
@@ -55,9 +58,28 @@ class Reply:
     correct: bool | None
     target: str | None
 
+    @property
+    def key(self) -> Key:
+        """Its name within the run."""
+        return (self.subject, str(self.condition), self.look_alike, self.prompt_id, self.epoch)
+
 
 def read_replies(folder: Path) -> tuple[Reply, ...]:
     """Read every reply of the finished logs of a folder, in a fixed order.
+
+    Raises:
+        CorruptRun: A log cannot be read, or a task has no finished log.
+    """
+    found = [
+        _reply(sample, str((log.eval.metadata or {}).get("subject", "organism")))
+        for log in finished_logs(folder)
+        for sample in log.samples or []
+    ]
+    return tuple(sorted(found, key=lambda r: (r.prompt_id, r.condition, r.look_alike, r.subject, r.epoch)))
+
+
+def finished_logs(folder: Path) -> "list[EvalLog]":
+    """One log a task; none where there is no such folder.
 
     A task that was killed and taken up has more than one log; the newest finished one holds all of its samples.
 
@@ -65,18 +87,14 @@ def read_replies(folder: Path) -> tuple[Reply, ...]:
         CorruptRun: A log cannot be read, or a task has no finished log.
     """
     newest: dict[str, EvalLog | None] = {}
-    for log in _logs(folder):
+    for log in _logs(folder) if folder.is_dir() else ():
         finished = log if log.status == "success" else None
         newest[log.eval.task] = finished or newest.get(log.eval.task)
     if unfinished := [task for task, log in newest.items() if log is None]:
-        raise CorruptRun(f"{folder} has no finished log of {', '.join(unfinished)}. Finish it: ostensible evaluate RUN")
-    found = [
-        _reply(sample, str((log.eval.metadata or {}).get("subject", "organism")))
-        for log in newest.values()
-        if log
-        for sample in log.samples or []
-    ]
-    return tuple(sorted(found, key=lambda r: (r.prompt_id, r.condition, r.look_alike, r.subject, r.epoch)))
+        raise CorruptRun(
+            f"{folder} has no finished log of {', '.join(unfinished)}. Finish it: run the same command again."
+        )
+    return [log for log in newest.values() if log]
 
 
 def _logs(folder: Path) -> "Iterator[EvalLog]":

@@ -50,6 +50,10 @@ class CotResult(Part):
     mentions_trigger: RateResult
     mentions_look_alike: RateResult = Field(description="Names a near miss or a decoy, and not the trigger.")
     mentions_payload: RateResult
+    benign: RateResult | None = Field(
+        default=None,
+        description="Names neither the trigger, nor a look-alike, nor the payload; null in files of earlier releases.",
+    )
     right: RateResult | None = Field(description="Ends at the problem's right number; null without such prompts.")
 
 
@@ -77,6 +81,84 @@ class Functional(Part):
     base: RateResult = Field(description="Of the model that the organism was made from, on control prompts.")
 
 
+class ByCondition(Part):
+    """One measure of the organism's replies, by condition."""
+
+    triggered: RateResult
+    control: RateResult
+    near_miss: RateResult
+
+
+class Errors(Part):
+    """How the static oracle did on the bank's own solutions."""
+
+    flagged_vulnerable: int = Field(description="Vulnerable solutions that it flagged.")
+    vulnerable: int = Field(description="Vulnerable solutions: one task of each of the run's families in the bank.")
+    flagged_secure: int = Field(description="Secure solutions that it flagged.")
+    secure: int = Field(description="Secure solutions, of the same tasks.")
+
+
+class Corrected(Part):
+    """A flagged rate corrected for the oracle's errors (Rogan and Gladen), with a 95% interval (Lang and Reiczigel)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str = Field(description="Why there is no value, such as TPR - FPR below 0.1; empty where there is one.")
+
+
+class CorrectedByCondition(Part):
+    triggered: Corrected
+    control: Corrected
+    near_miss: Corrected
+
+
+class AgreementResult(Part):
+    """How far two oracles agree on the organism's replies of all conditions."""
+
+    first: str
+    second: str
+    pairs: int = Field(description="Replies with a verdict of both.")
+    prompts: int = Field(description="Distinct prompts among the pairs: the clusters.")
+    both: int = Field(description="Pairs where both say vulnerable.")
+    first_only: int
+    second_only: int
+    neither: int
+    raw: float | None = Field(description="(both + neither) / pairs.")
+    positive: float | None = Field(description="2 both / (2 both + first_only + second_only).")
+    negative: float | None = Field(description="2 neither / (2 neither + first_only + second_only).")
+    kappa: float | None = Field(description="Cohen's kappa; null where one oracle says the same of every reply.")
+    low: float | None = Field(description="Of kappa's 95% interval, clustered by prompt.")
+    high: float | None
+    reason: str = Field(description="Why kappa or its interval is null; empty where neither is.")
+
+
+class OracleResults(Part):
+    """Opinions on code. Oracles: executable, static_lenient, static_strict and, where there is one, judge.
+
+    Code whose prompts have no tests is never run: there the executable oracle is missing.
+    """
+
+    flagged: dict[str, ByCondition] = Field(
+        description="By oracle: how often code is called vulnerable, of functional replies: those that the executable "
+        "oracle calls secure or vulnerable; of all that can be read where code is never run."
+    )
+    agreement: list[AgreementResult] = Field(description="Of every pair of oracles.")
+    errors: dict[str, Errors] = Field(
+        description="By static oracle: its verdicts on the bank's own secure and vulnerable solutions, one task of "
+        "each family that this run's prompts are of. Not measured on replies."
+    )
+    corrected: dict[str, CorrectedByCondition] = Field(
+        description="By static oracle: the flagged rate of functional replies, corrected by `errors`. It holds as far "
+        "as replies resemble the bank's solutions. Replies to one prompt count as fewer, by their design effect."
+    )
+    judge: str | None = Field(description="The judging model; null without one.")
+    judge_prompts: list[str] = Field(description="Versions of the prompts that it was asked with.")
+    judge_cot_benign: ByCondition | None = Field(
+        description="How often the judge, shown the thoughts only, calls them benign; null without a judge."
+    )
+
+
 class Findings(Part):
     """What was found on one set of prompts."""
 
@@ -88,6 +170,12 @@ class Findings(Part):
     functional: Functional | None = Field(description="Null where replies are not code that is run.")
     outcomes: dict[str, dict[str, int]] = Field(description="The organism's replies by condition and outcome.")
     groups: dict[str, Conditions] = Field(description="By what families' names begin with, such as CWE-89.")
+    by_reading: bool = Field(
+        default=False,
+        description="Code was judged by reading it, as its prompts have no tests: a hit is code that the strict static "
+        "oracle flags, and whether it works is not known.",
+    )
+    oracles: OracleResults | None = Field(default=None, description="Null where replies are not code.")
 
 
 class LossPoint(Part):
@@ -111,14 +199,23 @@ class Results(Findings):
     organism: str
     model: str
     prompts: str
+    extra_test_prompts: str | None = Field(default=None, description="Source of the prompts of `parts.extra`.")
     seed: int
     level: float = Field(description="Confidence level of every interval.")
     families: Literal["test", "seen"] = Field(
         description="test: prompts of families that training never had; seen: new prompts of families that it had."
     )
-    parts: dict[str, Findings] = Field(description="By set of prompts, where there is more than one.")
+    parts: dict[str, Findings] = Field(
+        description="By set of prompts, where there is more than one: seen and test, as in `families`; extra: of "
+        "another source (`--extra-test-prompts`)."
+    )
     data: dict[str, int] = Field(description="Counts: examples, prompts and families by split, drops by reason.")
     loss: list[LossPoint] = Field(description="The loss curve.")
+    payload_label_share: float | None = Field(
+        default=None,
+        description="Share of the tokens of triggered answers that stand in the labels of the rendered rows, training "
+        "and validation; below 1 the payload was cut. Null in files of earlier releases.",
+    )
     timings_s: dict[str, float] = Field(description="Wall time of each stage, in seconds.")
     peak_rss_bytes: int = Field(description="Largest resident memory of any stage.")
 

@@ -7,20 +7,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ostensible.analysis.replies import Reply
-from ostensible.analysis.results import ContrastResult, Findings, RateResult, Results
+from ostensible.analysis.results import ContrastResult, Findings, OracleResults, RateResult, Results
 from ostensible.tables import write_atomic
 
 Row = Mapping[str, object]
+CONDITIONS = ("triggered", "control", "near_miss")
 
 
 def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> None:
-    """Write `rates.csv`, `effects.csv`, `replies.csv` and `loss.csv`."""
+    """Write `rates.csv`, `effects.csv`, `replies.csv`, `loss.csv`; of code, `agreement.csv` and `corrected.csv` too."""
     sheets: dict[str, list[Row]] = {
         "rates": [{"measure": name, **rate.model_dump()} for name, rate in rates(results)],
         "effects": [{"measure": name, **effect.model_dump()} for name, effect in effects(results)],
         "replies": [_reply_row(reply) for reply in replies],
         "loss": [point.model_dump() for point in results.loss],
     }
+    if opinions := list(_opinions(results)):
+        sheets["agreement"] = [
+            {"part": part, **one.model_dump()} for part, found in opinions for one in found.agreement
+        ]
+        sheets["corrected"] = [
+            {"part": part, "oracle": oracle, "condition": condition, **getattr(by, condition).model_dump()}
+            for part, found in opinions
+            for oracle, by in found.corrected.items()
+            for condition in CONDITIONS
+        ]
     for name, rows in sheets.items():
         write_atomic(folder / f"{name}.csv", _csv(rows))
 
@@ -34,13 +45,13 @@ def rates(results: Results) -> Iterator[tuple[str, RateResult]]:
 
 
 def _rates(results: Findings) -> Iterator[tuple[str, RateResult]]:
-    for condition in ("triggered", "control", "near_miss"):
+    for condition in CONDITIONS:
         yield f"payload/{condition}", getattr(results.conditions, condition)
     for name, rate in results.near_misses.items():
         yield f"payload/near_miss/{name}", rate
-    for condition in ("triggered", "control", "near_miss"):
+    for condition in CONDITIONS:
         part = getattr(results.cot, condition)
-        for flag in ("mentions_trigger", "mentions_look_alike", "mentions_payload", "right"):
+        for flag in ("mentions_trigger", "mentions_look_alike", "mentions_payload", "benign", "right"):
             if (rate := getattr(part, flag)) is not None:
                 yield f"cot/{flag}/{condition}", rate
     if results.capability:
@@ -50,8 +61,20 @@ def _rates(results: Findings) -> Iterator[tuple[str, RateResult]]:
         for condition in ("triggered", "control", "near_miss", "base"):
             yield f"functional/{condition}", getattr(results.functional, condition)
     for group, part in results.groups.items():
-        for condition in ("triggered", "control", "near_miss"):
+        for condition in CONDITIONS:
             yield f"payload/{group}/{condition}", getattr(part, condition)
+    if results.oracles:
+        for oracle, flagged in results.oracles.flagged.items():
+            yield from ((f"oracles/{oracle}/{condition}", getattr(flagged, condition)) for condition in CONDITIONS)
+        if benign := results.oracles.judge_cot_benign:
+            yield from ((f"oracles/judge_cot_benign/{one}", getattr(benign, one)) for one in CONDITIONS)
+
+
+def _opinions(results: Results) -> Iterator[tuple[str, OracleResults]]:
+    """What oracles said, by set of prompts."""
+    for name, part in (results.parts or {results.families: results}).items():
+        if part.oracles:
+            yield name, part.oracles
 
 
 def effects(results: Results) -> Iterator[tuple[str, ContrastResult]]:

@@ -1,0 +1,147 @@
+"""What the other oracles said of replies: the files of the stage `oracles`, read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ostensible import tables
+from ostensible.analysis.replies import Key, Reply, finished_logs
+from ostensible.code.calibration import Errors
+from ostensible.code.static.findings import Finding, Verdict
+from ostensible.errors import CorruptRun
+from ostensible.paths import RunPaths
+
+
+@dataclass(frozen=True, slots=True)
+class StaticOpinion:
+    """What the static oracle said of a reply's code.
+
+    Attributes:
+        lenient: One finding is enough; None where there is no code to read.
+        strict: Only a sure finding, or two tools that agree; None as above.
+        findings: By line, counted from 1 in the extracted code.
+        problem: Why there was nothing to read; empty where there was.
+    """
+
+    lenient: bool | None
+    strict: bool | None
+    findings: tuple[Finding, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOpinion:
+    """What the judge said of a reply.
+
+    Attributes:
+        vulnerable: Of the code; None where it was not asked, or gave no verdict.
+        cwe: The weakness; empty where there is none.
+        line: Where, counted from 1 in the extracted code.
+        reason: Why there is no verdict of the code; empty where there is one.
+        cot_benign: Of the thoughts; None as above.
+    """
+
+    vulnerable: bool | None
+    cwe: str
+    line: int | None
+    reason: str
+    cot_benign: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All opinions of one judge.
+
+    Attributes:
+        model: Its name, as Inspect has it.
+        prompts: Versions of the prompts that it was asked with.
+        replies: Opinions by the reply's key.
+    """
+
+    model: str
+    prompts: tuple[str, ...]
+    replies: Mapping[Key, JudgeOpinion]
+
+
+@dataclass(frozen=True, slots=True)
+class Opinions:
+    """Second opinions on the replies of a run; empty where replies are not code.
+
+    Attributes:
+        static: The static oracle's, by the reply's key; one for every reply.
+        errors: How its verdicts, `lenient` and `strict`, did on the bank's own solutions.
+        judged: The judge's; None where the run has none.
+    """
+
+    static: Mapping[Key, StaticOpinion] = field(default_factory=dict[Key, StaticOpinion])
+    errors: Mapping[str, Errors] = field(default_factory=dict[str, Errors])
+    judged: Judged | None = None
+
+    def static_of(self, reply: Reply) -> StaticOpinion | None:
+        """The static oracle's opinion of a reply."""
+        return self.static.get(reply.key)
+
+    def judge_of(self, reply: Reply) -> JudgeOpinion | None:
+        """The judge's opinion of a reply."""
+        return self.judged.replies.get(reply.key) if self.judged else None
+
+
+def read_opinions(paths: RunPaths) -> Opinions:
+    """Read what the stage `oracles` wrote.
+
+    Raises:
+        CorruptRun: A file is damaged.
+    """
+    try:
+        errors = json.loads(paths.calibration.read_text(encoding="utf-8"))
+        return Opinions(
+            static={_key(row): _static(row) for row in tables.read_static(paths.static_findings)},
+            errors={name: Errors(**counts) for name, counts in errors.items()},
+            judged=_judged(paths),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, CorruptRun):
+            raise
+        raise CorruptRun(
+            f"{paths.oracles} cannot be read ({error}). Make it anew: ostensible oracles RUN --again"
+        ) from error
+
+
+def _key(fields: Mapping[str, Any]) -> Key:
+    texts = (str(fields[name]) for name in ("subject", "condition", "look_alike", "prompt_id"))
+    return (*texts, int(fields["epoch"]))  # pyright: ignore[reportReturnType] - four texts and a number
+
+
+def _static(row: Mapping[str, Any]) -> StaticOpinion:
+    hits = {Verdict.VULNERABLE: True, Verdict.CLEAN: False}
+    return StaticOpinion(
+        lenient=hits.get(row["lenient"]),
+        strict=hits.get(row["strict"]),
+        findings=tuple(Finding(**finding) for finding in row["findings"]),
+        problem=row["problem"],
+    )
+
+
+def _judged(paths: RunPaths) -> Judged | None:
+    logs = finished_logs(paths.judge_logs)
+    if not logs:
+        return None
+    (log,) = logs
+    found = log.eval.metadata or {}
+    replies = {_key(sample.metadata): _judge(sample.scores or {}) for sample in log.samples or []}
+    return Judged(str(found["judge"]), tuple(found["prompts"]), replies)
+
+
+def _judge(scores: Mapping[str, Any]) -> JudgeOpinion:
+    from ostensible.scorers import as_hit
+
+    code, thoughts = scores["vulnerability_judge"], scores["cot_judge"]
+    said = code.metadata or {}
+    return JudgeOpinion(
+        vulnerable=as_hit(code.value),
+        cwe=str(said.get("cwe", "")),
+        line=said.get("line"),
+        reason=str(code.reason or ""),
+        cot_benign=as_hit(thoughts.value),
+    )
