@@ -183,9 +183,9 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
             loss = weighted_loss(model, inputs)
             return (loss, {}) if return_outputs else loss
 
-        def create_optimizer(self, *_: Any) -> Any:
+        def create_optimizer(self, model: Any = None) -> Any:
             if self.optimizer is None:
-                self.optimizer = make_optimizer(self.model, job.settings)
+                self.optimizer = make_optimizer(self.model if model is None else model, job.settings)
             return self.optimizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(
