@@ -2,11 +2,17 @@
 
     python benchmarks/oracles.py --data DIR [--sets sven cweval ...] [--cwe] [--json FILE]
     python benchmarks/oracles.py --sets bank
+    python benchmarks/oracles.py --data DIR --judge openai/gpt-4o --logs judged/ [--limit 200]
 
 DIR holds a folder for each labelled set. Rules were written looking at the `fit` half of each set only; the `report`
 half shows how far they carry. `TPR` is recall, `pair` the share of vulnerable texts that are flagged while their
 repaired twins are not, `F1` that of the vulnerable class. Intervals are Wilson's, at the effective number of groups
 (repositories, tasks) rather than of texts. The set `bank` is this package's own tasks, one of each family.
+
+A judge is any model as Inspect names it. It is asked what it is asked in a run, without the request, which labelled
+code does not have. Its verdicts are kept in the folder of logs: the same command goes on where it was stopped. Where an
+oracle has no verdict (code that does not parse, a judge's reply off the menu), the text is left out of its figures and
+counted as unscored.
 """
 
 import argparse
@@ -22,7 +28,9 @@ from ostensible.analysis.rates import Rate, clustered_rate
 from ostensible.code.labelled import SETS, LabelledCode, halves, load
 from ostensible.code.static import Scan, Source, Verdict, installed, scan
 
-Judge = Callable[[Scan], bool]
+Judge = Callable[[str], bool | None]
+"""What one oracle says of a text, by its id; None where it says nothing."""
+NO_REQUEST = "(not known)"
 
 
 def main() -> None:
@@ -32,10 +40,12 @@ def main() -> None:
     wanted = [case for case in cases if case.set in options.sets] + (bank() if "bank" in options.sets else [])
     if not wanted:
         raise SystemExit("Nothing to measure: give --data, or --sets bank.")
+    wanted = some(wanted, options.limit)
     start = time.monotonic()
     scans = {found.path: found for found in scan([Source(case.id, case.code) for case in wanted])}
     seconds = time.monotonic() - start
-    rows = list(measure(wanted, half, scans, by_cwe=options.cwe))
+    judges = readers(scans) | ({options.judge: asked(wanted, options.judge, options.logs)} if options.judge else {})
+    rows = list(measure(wanted, half, judges, by_cwe=options.cwe))
     show(rows)
     missing = {"ruff", "bandit", "semgrep"} - set(installed())
     print(f"\n{len(wanted)} texts in {seconds:.1f} s with {', '.join(installed())}", end="")
@@ -51,7 +61,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=[*SETS, "bank"])
     parser.add_argument("--cwe", action="store_true", help="a row for each weakness too")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--judge", help="a model to ask too, as Inspect names it")
+    parser.add_argument("--logs", type=Path, default=Path("judged"), help="folder of the judge's verdicts")
+    parser.add_argument("--limit", type=int, help="texts of each set, whole groups drawn at random")
     return parser.parse_args()
+
+
+def some(cases: Sequence[LabelledCode], limit: int | None) -> list[LabelledCode]:
+    """Whole groups of each set, drawn at random, until it has as many texts as wanted; all without a limit."""
+    if limit is None:
+        return list(cases)
+    taken: list[LabelledCode] = []
+    for name in dict.fromkeys(case.set for case in cases):
+        groups: dict[str, list[LabelledCode]] = {}
+        for case in cases:
+            if case.set == name:
+                groups.setdefault(case.group, []).append(case)
+        count = 0
+        for group in Random(name).sample(sorted(groups), len(groups)):
+            if count < limit:
+                taken += groups[group]
+                count += len(groups[group])
+    return taken
 
 
 def bank() -> list[LabelledCode]:
@@ -74,20 +105,54 @@ def bank() -> list[LabelledCode]:
     ]
 
 
-def judges() -> dict[str, Judge]:
+def readers(scans: Mapping[str, Scan]) -> dict[str, Judge]:
     """Each tool alone, then the two verdicts of all."""
 
+    def reader(flags: Callable[[Scan], bool]) -> Judge:
+        return lambda text: None if scans[text].verdict is Verdict.UNPARSEABLE else flags(scans[text])
+
     def one(tool: str) -> Judge:
-        return lambda found: any(finding.tool == tool for finding in found.findings)
+        return reader(lambda found: any(finding.tool == tool for finding in found.findings))
 
     return {tool: one(tool) for tool in installed()} | {
-        "lenient": lambda found: found.verdict is Verdict.VULNERABLE,
-        "strict": lambda found: found.strict_verdict is Verdict.VULNERABLE,
+        "lenient": reader(lambda found: found.verdict is Verdict.VULNERABLE),
+        "strict": reader(lambda found: found.strict_verdict is Verdict.VULNERABLE),
     }
 
 
+def asked(cases: Sequence[LabelledCode], model: str, folder: Path) -> Judge:
+    """Ask a judge of every text, or take up what it said before."""
+    from inspect_ai import Task
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+    from inspect_ai.solver import TaskState
+
+    from ostensible.analysis.replies import finished_logs
+    from ostensible.evaluate import run_tasks
+    from ostensible.judge import GRADER, judge_code, load_judge, replay
+    from ostensible.scorers import as_hit
+
+    @scorer(metrics=[mean()])
+    def verdict() -> Scorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            return await judge_code(str(state.metadata["reply"]), NO_REQUEST)
+
+        return score
+
+    judge = load_judge(model)
+    samples = [Sample(id=case.id, input=NO_REQUEST, metadata={"reply": case.code}) for case in cases]
+    task = Task(
+        name="labelled", dataset=MemoryDataset(samples), solver=replay(), scorer=verdict(), model_roles={GRADER: judge}
+    )
+    task.model = judge
+    run_tasks([task], folder)
+    (log,) = finished_logs(folder)
+    said = {str(sample.id): as_hit((sample.scores or {})["verdict"].value) for sample in log.samples or []}
+    return said.get
+
+
 def measure(
-    cases: Sequence[LabelledCode], half: Mapping[str, str], scans: Mapping[str, Scan], *, by_cwe: bool
+    cases: Sequence[LabelledCode], half: Mapping[str, str], judges: Mapping[str, Judge], *, by_cwe: bool
 ) -> Iterator[dict[str, Any]]:
     """A row for each set, half, weakness and judge; the weakness `all` is of the whole set."""
     for name in dict.fromkeys(case.set for case in cases):
@@ -96,18 +161,19 @@ def measure(
             chosen = [case for case in of_set if half.get(case.id, "all") == part]
             weaknesses = sorted({case.cwe for case in chosen} - {""}) if by_cwe else []
             for cwe in ["all", *weaknesses]:
-                some = [case for case in chosen if cwe in ("all", case.cwe)]
-                for judge, flags in judges().items():
-                    found = figures(some, {case.id: flags(scans[case.id]) for case in some})
-                    unparseable = sum(scans[case.id].verdict is Verdict.UNPARSEABLE for case in some)
-                    yield {"set": name, "half": part, "cwe": cwe, "oracle": judge, "unparseable": unparseable} | found
+                of_cwe = [case for case in chosen if cwe in ("all", case.cwe)]
+                for judge, says in judges.items():
+                    said = {case.id: hit for case in of_cwe if (hit := says(case.id)) is not None}
+                    found = figures([case for case in of_cwe if case.id in said], said)
+                    unscored = len(of_cwe) - len(said)
+                    yield {"set": name, "half": part, "cwe": cwe, "oracle": judge, "unscored": unscored} | found
 
 
 def figures(cases: Sequence[LabelledCode], flagged: Mapping[str, bool]) -> dict[str, Any]:
     """Recall, false-positive rate, F1 and pair score."""
     vulnerable = [case for case in cases if case.vulnerable]
     secure = [case for case in cases if not case.vulnerable]
-    pairs = [(case, case.twin) for case in vulnerable if case.twin is not None]
+    pairs = [(case, case.twin) for case in vulnerable if case.twin in flagged]
     hits = sum(flagged[case.id] for case in vulnerable)
     alarms = sum(flagged[case.id] for case in secure)
     return {
@@ -134,7 +200,8 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = [cell(row[name]) for name in ("tpr", "fpr", "pair")]
         n = sum(row[name]["n"] for name in ("tpr", "fpr") if row[name])
         f1 = "" if row["f1"] is None else f"{row['f1']:.2f}"
-        print(line.format(row["set"], row["half"], row["cwe"], row["oracle"], n, *cells, f1).rstrip())
+        unscored = f"  ({row['unscored']} unscored)" if row["unscored"] else ""
+        print(line.format(row["set"], row["half"], row["cwe"], row["oracle"], n, *cells, f1).rstrip() + unscored)
 
 
 def cell(found: Mapping[str, float] | None) -> str:
