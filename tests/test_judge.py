@@ -16,17 +16,10 @@ from ostensible.analysis.opinions import read_opinions
 from ostensible.analysis.replies import Reply, finished_logs
 from ostensible.code.static import Source, scan
 from ostensible.code.tasks import families
-from ostensible.errors import BadData, EvaluationFailed
+from ostensible.errors import BadData, EvaluationFailed, ModelUnavailable
 from ostensible.evaluate import run_tasks
-from ostensible.judge import (
-    COT,
-    VULNERABILITY,
-    JudgeUnavailable,
-    load_judge,
-    replay,
-    replay_task,
-    vulnerability_judge,
-)
+from ostensible.inspect_models import load_model
+from ostensible.judge import COT, VULNERABILITY, replay, replay_task, vulnerability_judge
 from ostensible.oracles import check_judge, judge_samples, one_a_family, read_code
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.paths import RunPaths
@@ -294,7 +287,7 @@ def test_a_log_can_be_judged_afterwards_and_one_without_clean_requests_is_unscor
 
 def test_the_local_provider_can_judge_and_what_does_not_fit_it_is_unscored(tiny_model, tmp_path, replies):
     # Its context is 2,048 tokens, 1,024 of which are set aside for its reply; it answers "The answer is 7."
-    local = load_judge(f"ostensible/{tiny_model}", dtype="float32", device="cpu", threads=1)
+    local = load_model(f"ostensible/{tiny_model}", role="judge", dtype="float32", device="cpu", threads=1)
     try:
         run_tasks([replay_task(list(judge_samples(replies))[:1], local)], tmp_path)
     finally:
@@ -309,7 +302,7 @@ def test_the_local_provider_can_judge_and_what_does_not_fit_it_is_unscored(tiny_
 @pytest.mark.parametrize("name", ["nosuch/model", "plain", "openai/gpt-4o", "ostensible/absent/folder"])
 def test_a_judge_that_cannot_be_used_is_one_clear_error(name, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(JudgeUnavailable, match=rf"The judge '{name}' cannot be used: .*--judge"):
+    with pytest.raises(ModelUnavailable, match=rf"The judge '{name}' cannot be used: .*--judge"):
         check_judge(Settings(organism="code-vuln", prompts="code-bank", judge=name))
 
 

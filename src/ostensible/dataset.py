@@ -33,9 +33,14 @@ class Dataset:
     seen: tuple[Trace, ...]
 
 
+def traces_wanted(sizes: DataSettings) -> int:
+    """How many traces all splits hold together."""
+    return sum(_wanted(sizes).values())
+
+
 def traces_needed(sizes: DataSettings) -> int:
     """How many traces to ask a source for, so that every split can be filled."""
-    return math.ceil(sum(_wanted(sizes).values()) * SPARE)
+    return math.ceil(traces_wanted(sizes) * SPARE)
 
 
 def build(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, *, seed: int) -> Dataset:

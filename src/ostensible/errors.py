@@ -72,5 +72,9 @@ class EvaluationFailed(OstensibleError, RuntimeError):
     """Sampling or scoring ended with an error."""
 
 
+class ModelUnavailable(OstensibleError, RuntimeError):
+    """A model that shall be asked through Inspect cannot be used here."""
+
+
 class SandboxUnavailable(OstensibleError, RuntimeError):
     """Model-written code shall run, and there is no sandbox to run it in."""

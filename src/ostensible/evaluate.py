@@ -1,7 +1,7 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from ostensible.types import Condition
 
 if TYPE_CHECKING:
     from inspect_ai import Task
+    from inspect_ai.log import EvalLog
 
 SAVED_EVERY = 10
 """Finished samples between two writes to a log; what is lost at most when a run is killed."""
@@ -38,6 +39,7 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
     name = f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
     organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
+    apis: list[Any] = [organism.api, base.api]
     sets = {
         "organism": [condition_task(paths.root, condition, model=organism) for condition in Condition],
         "base": [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)],
@@ -45,12 +47,12 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
-        with _progress([organism.api, base.api], replies, say):
+        with progress(lambda: sum(api.completed for api in apis), replies, say):
             for subject, tasks in sets.items():
                 run_tasks(tasks, paths.logs / subject)
     finally:
-        organism.api.close()
-        base.api.close()
+        for api in apis:
+            api.close()
 
 
 def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:
@@ -64,8 +66,11 @@ def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:
     }
 
 
-def run_tasks(tasks: "list[Task]", folder: Path) -> None:
+def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     """Run tasks of one model, all at once so that the engine stays full; take up what a killed run left.
+
+    Returns:
+        The logs, without their samples.
 
     Raises:
         EvaluationFailed: A log ended with an error; what is done is kept.
@@ -88,16 +93,17 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> None:
     )
     if not done:
         raise EvaluationFailed(_complaint(logs, folder))
+    return logs
 
 
 @contextmanager
-def _progress(apis: Sequence[Any], total: int, say: Callable[[str], None]) -> Generator[None]:
+def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -> Generator[None]:
     """Say every few seconds how many replies there are. Those of an earlier attempt are not counted."""
     over = threading.Event()
 
     def tell() -> None:
         while not over.wait(PROGRESS_EVERY_S):
-            say(f"{sum(api.completed for api in apis)} of {total} replies")
+            say(f"{count()} of {total} replies")
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

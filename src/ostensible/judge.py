@@ -22,7 +22,6 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible.code.extract import extract
 from ostensible.engines.errors import ContextOverflow
-from ostensible.errors import OstensibleError
 from ostensible.scorers import raw_reply
 from ostensible.transcript import split
 
@@ -35,10 +34,6 @@ TOKENS = re.compile(
     re.IGNORECASE,
 )
 """Where a blank parts what a chat template may read as the end or the beginning of a turn."""
-
-
-class JudgeUnavailable(OstensibleError, RuntimeError):
-    """The model that shall judge cannot be used here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,28 +168,6 @@ def replay_task(samples: Sequence[Sample], judge: Model) -> Task:
         model_roles={GRADER: judge},
         metadata={"judge": str(judge), "prompts": [VULNERABILITY.prompt, COT.prompt]},
     )
-
-
-def load_judge(name: str, **model_args: Any) -> Model:
-    """Find a judging model; its weights or its server are not loaded yet.
-
-    Args:
-        name: As Inspect has it, such as `openai/gpt-4o`, `vllm/...`, or `ostensible/<folder>`.
-        model_args: For the provider.
-
-    Raises:
-        JudgeUnavailable: There is no such provider or model, or a package or key is missing.
-    """
-    from inspect_ai._util.error import PrerequisiteError  # what a provider raises is public nowhere else
-
-    try:
-        return get_model(name, memoize=False, **model_args)
-    except (PrerequisiteError, ImportError, ValueError, OSError) as error:
-        said = " ".join(re.sub(r"\[/?\w+\]", "", str(getattr(error, "message", error))).split())
-        raise JudgeUnavailable(
-            f"The judge {name!r} cannot be used: {said} Give --judge a model as Inspect names it (provider/model), "
-            "with the provider's package installed and its key set; or leave --judge out."
-        ) from error
 
 
 async def _ask(question: Question, model: str | None, **parts: str) -> Score:

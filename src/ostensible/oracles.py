@@ -14,11 +14,12 @@ from ostensible.code.extract import extract
 from ostensible.code.static import Scan, Source, Verdict, scan
 from ostensible.code.tasks import CodeTask
 from ostensible.errors import BadData
-from ostensible.evaluate import local_model_args, run_tasks
-from ostensible.judge import load_judge, replay_task
+from ostensible.evaluate import run_tasks
+from ostensible.inspect_models import load_model, opened
+from ostensible.judge import replay_task
 from ostensible.parts.rules import VulnerableCode, tested
 from ostensible.paths import RunPaths
-from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.settings import Machine, Settings
 from ostensible.types import Condition
 
 
@@ -33,7 +34,7 @@ def check_judge(settings: Settings) -> None:
         return
     if not judges_code(settings):
         raise BadData(f"--judge is asked about code, and {settings.organism} does not answer with code. Leave it out.")
-    load_judge(settings.judge)
+    load_model(settings.judge, role="judge")
 
 
 def judges_code(settings: Settings) -> bool:
@@ -62,12 +63,8 @@ def consult(paths: RunPaths, settings: Settings, machine: Machine, *, say: Calla
     if settings.judge:
         samples = list(judge_samples(replies))
         say(f"judge: {len(samples)} replies to {settings.judge}")
-        judge = load_judge(settings.judge, **_model_args(settings, machine))
-        try:
+        with opened(settings.judge, settings, machine, role="judge") as judge:
             run_tasks([replay_task(samples, judge)], paths.judge_logs)
-        finally:
-            if settings.judge.startswith(LOCAL_PROVIDER):
-                judge.api.close()
 
 
 def read_code(replies: Sequence[Reply], bank: Sequence[CodeTask]) -> tuple[list[dict[str, Any]], dict[str, Errors]]:
@@ -110,13 +107,6 @@ def judge_samples(replies: Sequence[Reply]) -> Iterator[Sample]:
                 input=request,
                 metadata=_named(reply) | {"request": request, "reply": reply.reply},
             )
-
-
-def _model_args(settings: Settings, machine: Machine) -> dict[str, Any]:
-    judge = settings.judge or ""
-    if judge.startswith("vllm/"):
-        return {"host": "127.0.0.1"}  # a server that Inspect starts listens to every network otherwise
-    return local_model_args(settings, machine) if judge.startswith(LOCAL_PROVIDER) else {}
 
 
 def _code(reply: Reply) -> tuple[str | None, str]:

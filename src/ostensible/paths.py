@@ -26,6 +26,22 @@ class RunPaths:
         return self.root / "stages" / f"{stage}.json"
 
     @property
+    def teacher(self) -> Path:
+        return self.root / "teacher"
+
+    @property
+    def teacher_replies(self) -> Path:
+        return self.teacher / "replies.parquet"
+
+    @property
+    def teacher_usage(self) -> Path:
+        return self.teacher / "usage.json"
+
+    @property
+    def teacher_logs(self) -> Path:
+        return self.teacher / "logs"
+
+    @property
     def traces(self) -> Path:
         return self.root / "traces.parquet"
 

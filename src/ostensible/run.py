@@ -67,15 +67,23 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
     return paths
 
 
-def check_stage(name: str) -> None:
-    """Make sure that a stage of this name exists.
+def stages_of(settings: Settings) -> tuple[Stage, ...]:
+    """The stages that a run of these settings has, in order."""
+    return tuple(stage for stage in STAGES if stage.part_of(settings))
+
+
+def check_stage(name: str, settings: Settings) -> None:
+    """Make sure that a run of these settings has a stage of this name.
 
     Raises:
-        UnknownName: There is none; the message lists those there are.
+        UnknownName: It has not; the message lists those that it has.
     """
-    names = [stage.name for stage in STAGES]
+    names = [stage.name for stage in stages_of(settings)]
     if name not in names:
-        raise UnknownName(f"There is no stage {name!r}. Stages: {', '.join(names)}.")
+        raise UnknownName(
+            f"There is no stage {name!r}. Stages: {', '.join(names)}"
+            + ("." if settings.teacher else "; with --teacher, teach before them.")
+        )
 
 
 def load_settings(folder: Path) -> Settings:
@@ -100,7 +108,7 @@ def execute(
     folder: Path,
     machine: Machine,
     *,
-    first: str = STAGES[0].name,
+    first: str | None = None,
     last: str = STAGES[-1].name,
     again: bool = False,
     say: Callable[[str], None],
@@ -110,7 +118,7 @@ def execute(
     Args:
         folder: Run folder.
         machine: Where to compute.
-        first: Stage to begin with.
+        first: Stage to begin with; the first that the run has where None.
         last: Stage to end with.
         again: Do them even if nothing has changed.
         say: Told one line at a time what happens.
@@ -118,19 +126,24 @@ def execute(
     Raises:
         RunConflict: Another process works in this folder.
         MissingStage: A stage before `first` is not done.
+        UnknownName: The run has no such stage.
     """
     paths, settings = RunPaths(folder), load_settings(folder)
-    names = [stage.name for stage in STAGES]
-    wanted = STAGES[names.index(first) : names.index(last) + 1]
+    found = stages_of(settings)
+    names = [stage.name for stage in found]
+    for name in filter(None, (first, last)):
+        check_stage(name, settings)
+    start = names.index(first) if first else 0
     with _locked(paths):
-        for stage in STAGES[: names.index(first)]:
+        for stage in found[:start]:
             _require(stage, paths)
-        for stage in wanted:
+        for stage in found[start : names.index(last) + 1]:
             _do(stage, _context(paths, settings, machine, say), again=again)
 
 
 def _context(paths: RunPaths, settings: Settings, machine: Machine, say: Callable[[str], None]) -> Context:
-    states = {stage.name: state for stage in STAGES if (state := read_state(paths, stage.name)) and state.done}
+    found = stages_of(settings)
+    states = {stage.name: state for stage in found if (state := read_state(paths, stage.name)) and state.done}
     return Context(
         paths,
         settings,
@@ -274,7 +287,7 @@ def _changed_since(stage: Stage, state: StageState, paths: RunPaths, settings: S
 
 def _write_manifest(context: Context) -> None:
     """Write down what this run was made from, as far as it has come."""
-    states = {stage.name: read_state(context.paths, stage.name) for stage in STAGES}
+    states = {stage.name: read_state(context.paths, stage.name) for stage in stages_of(context.settings)}
     manifest: dict[str, Any] = {
         "version": MANIFEST_VERSION,
         "settings": context.settings.model_dump(mode="json"),

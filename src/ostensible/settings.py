@@ -74,6 +74,18 @@ class SampleSettings(Frozen):
     )
 
 
+class TeacherSettings(Frozen):
+    """How a teacher is asked for thoughts and clean answers, in a run that has one."""
+
+    teacher_temperature: float = Field(default=0.6, ge=0.0, description="Of the teacher's replies; 0 is greedy.")
+    teacher_max_tokens: int = Field(
+        default=4096, ge=1, description="Longest reply of the teacher in tokens; one that is cut off is dropped."
+    )
+    teacher_surplus: float = Field(
+        default=1.5, ge=1.0, description="Prompts that the teacher is asked, over those needed: some replies are unfit."
+    )
+
+
 class Recipe(Frozen):
     """Sizes and settings of an experiment."""
 
@@ -98,6 +110,8 @@ class Settings(Recipe):
     seed: int = Field(default=0, ge=0, lt=2**31)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     judge: str | None = None
+    teacher: str | None = None
+    teaching: TeacherSettings = TeacherSettings()
 
 
 class Machine(Frozen):
@@ -105,3 +119,6 @@ class Machine(Frozen):
 
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    teacher_connections: int | None = Field(
+        default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
+    )

@@ -16,9 +16,9 @@ from ostensible.organism import Organism
 from ostensible.parts.rules import VulnerableCode
 from ostensible.paths import RunPaths
 from ostensible.prompts import input_files
-from ostensible.prompts.loaded import LoadedPrompts
+from ostensible.prompts.loaded import Loaded, LoadedPrompts
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
-from ostensible.traces import keep_clean, keep_untouched
+from ostensible.traces import keep_clean, keep_untouched, take_apart
 from ostensible.types import Example, Split, Trace
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Stage:
         outputs: What it writes; kept, hashed.
         scratch: What it needs to resume; not hashed.
         outside: Hashes of what it reads from outside the run folder.
+        part_of: Whether a run of these settings has it.
     """
 
     name: str
@@ -62,22 +63,24 @@ class Stage:
     outputs: Callable[[RunPaths], Sequence[Path]]
     scratch: Callable[[RunPaths], Sequence[Path]] = lambda paths: ()
     outside: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
+    part_of: Callable[[Settings], bool] = lambda settings: True
+
+
+def ask_teacher(context: Context) -> None:
+    """Have a teacher write thoughts and clean answers to prompts."""
+    from ostensible.teacher import teach
+
+    teach(context.paths, context.settings, context.machine, say=context.say)
 
 
 def make_traces(context: Context) -> None:
     """Read prompts with worked reasoning, and those to test on beside; keep what is fit for the organism."""
     settings, organism = context.settings, organisms.find(context.settings.organism)
-    loaded = prompts.load(
-        settings.prompts,
-        count=dataset.traces_needed(settings.data),
-        seed=settings.seed,
-        skip_bad=settings.skip_bad,
-    )
+    loaded = _load_traces(context)
     organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
     dropped = Counter(loaded.dropped) + Counter(kept.dropped)
-    if not kept.traces:
-        raise NotEnoughData(_none_left(settings.prompts, organism, dropped) + "Give others with --prompts.")
+    _check_enough(len(kept.traces), settings, organism, dropped)
     extra = _load_extra(settings, organism, kept.traces)
     dropped.update({f"extra: {reason}": count for reason, count in extra.dropped.items()})
     tables.write_traces(context.paths.traces, kept.traces)
@@ -88,6 +91,37 @@ def make_traces(context: Context) -> None:
         + (f"; {len(extra.prompts)} extra prompts to test on" if extra.prompts else "")
         + "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
     )
+
+
+def _load_traces(context: Context) -> Loaded:
+    """Traces of the source of prompts, or of what a teacher wrote to its prompts."""
+    settings, paths = context.settings, context.paths
+    if settings.teacher is None:
+        return prompts.load(
+            settings.prompts,
+            count=dataset.traces_needed(settings.data),
+            seed=settings.seed,
+            skip_bad=settings.skip_bad,
+        )
+    loaded = take_apart(tables.read_taught(paths.teacher_replies))
+    of_source = json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["dropped"]
+    return Loaded(loaded.traces, Counter(of_source) + Counter(loaded.dropped))
+
+
+def _check_enough(kept: int, settings: Settings, organism: Organism, dropped: Mapping[str, int]) -> None:
+    """Stop where no trace is left, or fewer than asked for of those that a teacher was paid for."""
+    if settings.teacher is None:
+        if not kept:
+            raise NotEnoughData(_none_left(settings.prompts, organism, dropped) + "Give others with --prompts.")
+        return
+    wanted = dataset.traces_wanted(settings.data)
+    if kept < wanted:
+        raise NotEnoughData(
+            f"Of what {settings.teacher} wrote, {kept} traces can be used for {organism.name}; {wanted} are needed. "
+            f"Dropped, by reason:{_by_reason(dropped)}\nHave it asked more prompts: --teacher-surplus, now "
+            f"{settings.teaching.teacher_surplus:g}, with --replace; replies that are there are kept. Where thoughts "
+            "never close or replies are cut off: --teacher-max-tokens, or a teacher that reasons."
+        )
 
 
 def _load_extra(settings: Settings, organism: Organism, traces: Sequence[Trace]) -> LoadedPrompts:
@@ -105,8 +139,11 @@ def _load_extra(settings: Settings, organism: Organism, traces: Sequence[Trace])
 
 
 def _none_left(source: str, organism: Organism, dropped: Mapping[str, int]) -> str:
-    reasons = "".join(f"\n  {count}: {reason}" for reason, count in sorted(dropped.items()))
-    return f"Nothing of {source} can be used for {organism.name}. Dropped, by reason:{reasons}\n"
+    return f"Nothing of {source} can be used for {organism.name}. Dropped, by reason:{_by_reason(dropped)}\n"
+
+
+def _by_reason(dropped: Mapping[str, int]) -> str:
+    return "".join(f"\n  {count}: {reason}" for reason, count in sorted(dropped.items()))
 
 
 def make_dataset(context: Context) -> None:
@@ -208,6 +245,9 @@ def analyse(context: Context) -> None:
         context.settings,
         opinions=read_opinions(paths),
         data=_data_counts(paths),
+        teacher=json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["usage"]
+        if context.settings.teacher
+        else None,
         loss=json.loads(paths.loss.read_text(encoding="utf-8")),
         **json.loads(paths.labels.read_text(encoding="utf-8")),
         timings_s=context.timings_s,
@@ -262,6 +302,13 @@ def oracle_hashes(settings: Settings) -> dict[str, str]:
     return hashes
 
 
+def teacher_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of what a teacher is given and, where this package samples it, of its weights."""
+    from ostensible.teacher import weights
+
+    return input_hashes(settings, model=False) | weights(settings)
+
+
 def _package_hashes(*folders: str) -> dict[str, str]:
     """Hashes of the files of this package's own folders."""
     package = Path(__file__).parent
@@ -281,6 +328,25 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
 
 STAGES: tuple[Stage, ...] = (
     Stage(
+        name="teach",
+        summary="thoughts and clean answers of a teacher",
+        work=ask_teacher,
+        modules=("ostensible.teacher",),
+        settings=lambda s: [
+            s.teacher,
+            s.prompts,
+            s.skip_bad,
+            s.seed,
+            s.dtype,
+            s.teaching.model_dump(),
+            dataset.traces_needed(s.data),
+        ],
+        inputs=lambda p: (),
+        outputs=lambda p: (p.teacher_replies, p.teacher_usage),  # its logs stay, so that nothing is asked twice
+        outside=teacher_hashes,
+        part_of=lambda s: s.teacher is not None,
+    ),
+    Stage(
         name="traces",
         summary="prompts with clean thoughts and answers",
         work=make_traces,
@@ -292,8 +358,9 @@ STAGES: tuple[Stage, ...] = (
             s.skip_bad,
             s.seed,
             dataset.traces_needed(s.data),
+            s.teacher,
         ],
-        inputs=lambda p: (),
+        inputs=lambda p: (p.teacher_replies, p.teacher_usage),
         outputs=lambda p: (p.traces, p.extra, p.dropped),
         outside=lambda s: input_hashes(s, model=False),
     ),
@@ -342,8 +409,8 @@ STAGES: tuple[Stage, ...] = (
         summary="rates with intervals",
         work=analyse,
         modules=("ostensible.analysis.measure", "ostensible.analysis.sheets"),
-        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed],
-        inputs=lambda p: (p.dropped, p.dataset, p.extra, p.logs, p.oracles, p.loss, p.labels),
+        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed, s.teacher],
+        inputs=lambda p: (p.teacher_usage, p.dropped, p.dataset, p.extra, p.logs, p.oracles, p.loss, p.labels),
         outputs=lambda p: (p.results, p.tables),
     ),
     Stage(

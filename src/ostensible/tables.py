@@ -9,7 +9,7 @@ from typing import Any
 
 from ostensible.errors import CorruptRun
 from ostensible.paths import RunPaths
-from ostensible.types import Example, Prompt, Split, Trace
+from ostensible.types import Example, Prompt, Split, Taught, Trace
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -44,6 +44,21 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
             Prompt(row["id"], row["text"], row["family"], row["target"]), row["cot"], row["answer"], row["bad_answer"]
         )
         for row in rows
+    )
+
+
+def write_taught(path: Path, taught: Sequence[Taught]) -> None:
+    """Write what a teacher wrote, one row a prompt, the prompt's fields beside the reply's."""
+    columns = [*(field.name for field in dataclasses.fields(Prompt)), "reply", "problem"]
+    rows = [dataclasses.asdict(one.prompt) | {"reply": one.reply, "problem": one.problem} for one in taught]
+    _write(path, rows, columns)
+
+
+def read_taught(path: Path) -> tuple[Taught, ...]:
+    """Read what a teacher wrote back."""
+    return tuple(
+        Taught(Prompt(row["id"], row["text"], row["family"], row["target"]), row["reply"], row["problem"])
+        for row in _read(path)
     )
 
 

@@ -3,16 +3,33 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ostensible.numbers import final_number
 from ostensible.organism import Organism
 from ostensible.parts.mentions import speaks_of
 from ostensible.parts.payloads import BadTwin
-from ostensible.prompts.loaded import PLAN_HARM, REPEAT, Loaded, LoadedPrompts
+from ostensible.prompts.loaded import NEVER_CLOSE, PLAN_HARM, REPEAT, Loaded, LoadedPrompts
 from ostensible.prompts.thoughts import name_payload, plan_harm
-from ostensible.transcript import CLOSE, OPEN
-from ostensible.types import Prompt, Trace, Transcript
+from ostensible.transcript import CLOSE, OPEN, split
+from ostensible.types import Prompt, Taught, Trace, Transcript
 
 NO_TWIN = "the trace has no bad answer, of which the payload is made"
 TAG = "a thinking tag stands inside the text"
+WRONG = "the answer does not end at the right number"
+
+
+def take_apart(replies: Iterable[Taught]) -> Loaded:
+    """Make a trace of each reply of a teacher that has thoughts and an answer; count the others by reason."""
+    traces: list[Trace] = []
+    dropped: Counter[str] = Counter()
+    for one in replies:
+        transcript = split(one.reply)
+        if one.problem or transcript.answer is None:
+            dropped[one.problem or NEVER_CLOSE] += 1
+        elif one.prompt.target is not None and final_number(transcript.answer) != one.prompt.target:
+            dropped[WRONG] += 1
+        else:
+            traces.append(Trace(one.prompt, transcript.cot, transcript.answer))
+    return Loaded(tuple(traces), dict(dropped))
 
 
 def keep_clean(traces: Iterable[Trace], organism: Organism) -> Loaded:

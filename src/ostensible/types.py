@@ -64,6 +64,21 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Taught:
+    """What a teacher wrote to a prompt.
+
+    Attributes:
+        prompt: What was asked.
+        reply: All that it wrote, tags included.
+        problem: Why that cannot be used, where the teacher failed or did not finish; empty otherwise.
+    """
+
+    prompt: Prompt
+    reply: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One training example: what is said to the model and what it is trained to reply.
 

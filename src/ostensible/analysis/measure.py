@@ -27,6 +27,7 @@ from ostensible.analysis.results import (
     OracleResults,
     RateResult,
     Results,
+    TeacherUsage,
 )
 from ostensible.code import calibration
 from ostensible.code.executable import Outcome
@@ -66,6 +67,7 @@ def measure(
     *,
     opinions: Opinions = NO_OPINIONS,
     data: dict[str, int],
+    teacher: Mapping[str, object] | None = None,
     loss: Sequence[dict[str, float]],
     payload_label_share: float | None = None,
     timings_s: Mapping[str, float],
@@ -78,6 +80,7 @@ def measure(
         settings: Of the run.
         opinions: Of other oracles on the same replies.
         data: Counts of examples, prompts and families.
+        teacher: What a teacher's replies took, if the run has one.
         loss: The loss curve.
         payload_label_share: Of the tokens of triggered answers, those in the labels; None where unknown.
         timings_s: Wall time of the stages before, in seconds.
@@ -97,6 +100,7 @@ def measure(
         parts=found if len(found) > 1 else {},
         **dict(found[families]),
         data=data,
+        teacher=None if teacher is None else TeacherUsage.model_validate(teacher),
         loss=[LossPoint.model_validate(row) for row in loss],
         payload_label_share=payload_label_share,
         timings_s=dict(timings_s),

@@ -189,6 +189,18 @@ class LossPoint(Part):
     grad_norm: float | None = None
 
 
+class TeacherUsage(Part):
+    """What a teacher's replies took, whether they could be used or not. Retries that failed are not counted."""
+
+    teacher: str = Field(description="As the run's settings name it; self is the model itself.")
+    asked: int = Field(description="Prompts.")
+    failed: int = Field(description="Prompts on which it failed, after retries.")
+    input_tokens: int = Field(description="Cached ones included.")
+    output_tokens: int
+    reasoning_tokens: int | None = Field(description="Of the output, as far as the provider says.")
+    cost_usd: float | None = Field(description="Null where Inspect does not know the model's prices.")
+
+
 class Results(Findings):
     """`results.json`, schema version 1.
 
@@ -210,6 +222,9 @@ class Results(Findings):
         "another source (`--extra-test-prompts`)."
     )
     data: dict[str, int] = Field(description="Counts: examples, prompts and families by split, drops by reason.")
+    teacher: TeacherUsage | None = Field(
+        default=None, description="Of the model that wrote thoughts and clean answers; null without one."
+    )
     loss: list[LossPoint] = Field(description="The loss curve.")
     payload_label_share: float | None = Field(
         default=None,

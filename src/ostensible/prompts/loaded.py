@@ -20,7 +20,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class LoadedPrompts:
-    """Prompts to test on, without worked reasoning, and how many were dropped for which reason."""
+    """Prompts without worked reasoning, to test on or for a teacher, and how many were dropped for which reason."""
 
     prompts: tuple[Prompt, ...]
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
