@@ -51,8 +51,20 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
     Raises:
         RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
     """
+    check_folder(folder, settings, replace=replace)
     paths = RunPaths(folder)
-    if paths.settings.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
+    return paths
+
+
+def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> None:
+    """Make sure that a folder can be that of a run with these settings, and touch nothing.
+
+    Raises:
+        RunConflict: As `open_run` does.
+    """
+    if RunPaths(folder).settings.exists():
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
@@ -61,9 +73,6 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
             )
     elif folder.exists() and any(folder.iterdir()):
         raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
-    return paths
 
 
 def check_stage(name: str) -> None:
@@ -75,6 +84,25 @@ def check_stage(name: str) -> None:
     names = [stage.name for stage in STAGES]
     if name not in names:
         raise UnknownName(f"There is no stage {name!r}. Stages: {', '.join(names)}.")
+
+
+def is_done(folder: Path) -> bool:
+    """Whether all stages of a run are done, and nothing of what they read and wrote has changed; touches nothing."""
+    paths = RunPaths(folder)
+    states = {stage: read_state(paths, stage.name) for stage in STAGES}
+    if not all(state and state.done for state in states.values()):
+        return False
+    context = _context(paths, load_settings(folder), Machine(), print)
+    return all(
+        state and state.fingerprint == _fingerprint(stage, context) and not _changed(state, paths)
+        for stage, state in states.items()
+    )
+
+
+def stage_begun(folder: Path) -> str | None:
+    """Name of the last stage that a run has begun."""
+    begun = [stage.name for stage in STAGES if read_state(RunPaths(folder), stage.name)]
+    return begun[-1] if begun else None
 
 
 def load_settings(folder: Path) -> Settings:
@@ -121,7 +149,7 @@ def execute(
     paths, settings = RunPaths(folder), load_settings(folder)
     names = [stage.name for stage in STAGES]
     wanted = STAGES[names.index(first) : names.index(last) + 1]
-    with _locked(paths):
+    with locked(folder):
         for stage in STAGES[: names.index(first)]:
             _require(stage, paths)
         for stage in wanted:
@@ -146,7 +174,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     state = read_state(paths, stage.name)
     current = state is not None and state.fingerprint == fingerprint
     if state and state.done and current and not again:
-        damaged = _damaged(state, paths)
+        damaged = _set_aside(_changed(state, paths), paths)
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
             return
@@ -196,17 +224,18 @@ def _outputs(stage: Stage, paths: RunPaths) -> dict[str, str]:
     return found
 
 
-def _damaged(state: StageState, paths: RunPaths) -> list[str]:
-    """Outputs that are gone or not what was written; what is left of them is renamed, not deleted."""
-    wrong: list[str] = []
-    for name, digest in state.outputs.items():
-        path = paths.root / name
-        if not path.is_file():
-            wrong.append(name)
-        elif provenance.sha256(path) != digest:
+def _changed(state: StageState, paths: RunPaths) -> list[str]:
+    """Outputs that are gone or not what was written."""
+    files = {name: paths.root / name for name in state.outputs}
+    return [n for n, path in files.items() if not path.is_file() or provenance.sha256(path) != state.outputs[n]]
+
+
+def _set_aside(names: Sequence[str], paths: RunPaths) -> Sequence[str]:
+    """Rename what is left of outputs, not delete it."""
+    for path in (paths.root / name for name in names):
+        if path.is_file():
             path.rename(path.with_name(path.name + ".damaged"))
-            wrong.append(name)
-    return wrong
+    return names
 
 
 def _clear(stage: Stage, paths: RunPaths, state: StageState) -> None:
@@ -261,15 +290,20 @@ def _write_manifest(context: Context) -> None:
 
 
 @contextmanager
-def _locked(paths: RunPaths) -> Generator[None]:
+def locked(folder: Path) -> Generator[None]:
+    """Keep other processes out of a folder.
+
+    Raises:
+        RunConflict: Another process works in it.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(paths.lock)
+    lock = FileLock(RunPaths(folder).lock)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RunConflict(
-            f"Another process works in {paths.root}. Wait for it or stop it, or choose another folder with --out."
+            f"Another process works in {folder}. Wait for it or stop it, or choose another folder with --out."
         ) from error
     try:
         yield
