@@ -1,18 +1,16 @@
 """The command line: parse, call one function, say where the result is."""
 
-import os
 import sys
-import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from ostensible import __version__
+from ostensible.console import quiet_libraries, say
 from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
-from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TeacherSettings, TrainSettings
+from ostensible.settings import DataSettings, Machine, SampleSettings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -88,29 +86,25 @@ def run(
     replace
         Let these settings take over a folder that was made with others.
     """
-    from ostensible import organisms
+    from ostensible import flags
     from ostensible import run as runs
 
-    found = organisms.find(organism)
-    settings = Settings.model_validate(
-        {
-            "organism": found.name,
-            "model": model,
-            "revision": revision,
-            "prompts": prompts or found.prompts,
-            "extra_test_prompts": extra_test_prompts,
-            "skip_bad": skip_bad,
-            "seed": seed,
-            "dtype": dtype,
-            "judge": judge,
-            "teacher": teacher,
-            "teaching": teaching.model_dump(),
-            "data": _over(found.recipe.data, data),
-            "training": _over(found.recipe.training, training),
-            "sampling": _over(found.recipe.sampling, sampling),
-        }
-    )
-    folder = out or Path("runs") / f"{found.name}-{Path(model).name}-seed{seed}"
+    given: dict[str, object] = {
+        "model": model,
+        "revision": revision,
+        "prompts": prompts,
+        "extra_test_prompts": extra_test_prompts,
+        "skip_bad": skip_bad,
+        "seed": seed,
+        "dtype": dtype,
+        "judge": judge,
+        "teacher": teacher,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    parts = (data, training, sampling, teaching)
+    given |= {name: getattr(part, name) for part in parts for name in part.model_fields_set}
+    settings = flags.build(organism, given)
+    folder = out or Path("runs") / f"{settings.organism}-{Path(model).name}-seed{seed}"
     runs.check_stage(until, settings)
     if teacher is not None:
         from ostensible.teacher import check_teacher
@@ -222,6 +216,56 @@ def export(
 
 
 @app.command
+def sweep(
+    file: Path,
+    /,
+    *,
+    out: Path | None = None,
+    address: str | None = None,
+    cpus_per_run: int = 1,
+    gpus_per_run: float | None = None,
+    retries: int = 2,
+    dry_run: bool = False,
+) -> None:
+    """Do many runs at once on Ray, every combination of a grid, and sum them up on one page.
+
+    The same command goes on with what is not done. Needs the extra `sweep`.
+
+    Parameters
+    ----------
+    file
+        TOML: `organisms`, `[settings]`, `[grid]` and, if wanted, `[criteria]`; see docs/sweeps.md.
+    out
+        Folder of the sweep; runs/NAME of the file by default.
+    address
+        Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Without it, this machine alone.
+    cpus_per_run
+        CPUs, and threads, of each run.
+    gpus_per_run
+        GPUs of each run, such as 0.5 for two runs a GPU. One where the cluster has any, else none.
+    retries
+        How often a run that failed is tried again.
+    dry_run
+        Say what each run is and whether it is done, and do nothing.
+    """
+    from functools import partial
+
+    from ostensible.sweep import conduct, execute, plan
+
+    planned = plan.read(file)
+    folder = out or Path("runs") / file.stem
+    if dry_run:
+        print("\n".join(f"{state:<10} {name}" for name, state in conduct.states(planned, folder).items()))
+        return
+    share = execute.Share(cpus_per_run, gpus_per_run)
+    pool = partial(execute.execute, share=share, address=address, retries=retries, say=say)
+    outcomes = conduct.conduct(planned, folder, pool=pool, say=say)
+    print(f"\nPage:  {folder / 'sweep.html'}\nTable: {folder / 'sweep.csv'}")
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise SystemExit(1)
+
+
+@app.command
 def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
     """Look for weaknesses in Python code, without running it: one line a finding.
 
@@ -272,34 +316,15 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-def say(line: str) -> None:
-    """Tell one line of progress, with the time of day."""
-    print(f"{datetime.now():%H:%M:%S}  {line}", file=sys.stderr, flush=True)
-
-
-def _over(recipe: Frozen, given: Frozen) -> dict[str, object]:
-    """An organism's own settings, with what the user set over them."""
-    return recipe.model_dump() | {name: getattr(given, name) for name in given.model_fields_set}
-
-
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
     from ostensible import run as runs
 
     runs.execute(folder, machine, first=name, last=name, again=again, say=say)
 
 
-def _quiet_libraries() -> None:
-    """Keep what users can do nothing about out of the output; bars only where there is a terminal."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-
-
 def main() -> None:
     """Entry point: our own errors are one message; Ctrl-C leaves a run that resumes."""
-    _quiet_libraries()
+    quiet_libraries()
     try:
         app()
     except OstensibleError as error:

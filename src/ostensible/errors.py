@@ -36,6 +36,10 @@ class UnknownName(OstensibleError, LookupError):
     """No organism, prompt source or model goes by this name."""
 
 
+class BadSettings(OstensibleError, ValueError):
+    """A setting has an impossible value, or settings contradict each other."""
+
+
 class NoScoredSamples(OstensibleError, ValueError):
     """Not one reply could be scored, so there is no rate to report."""
 
@@ -78,3 +82,11 @@ class ModelUnavailable(OstensibleError, RuntimeError):
 
 class SandboxUnavailable(OstensibleError, RuntimeError):
     """Model-written code shall run, and there is no sandbox to run it in."""
+
+
+class MissingPackage(OstensibleError, ImportError):
+    """An optional package is asked for and not installed."""
+
+
+class ClusterUnavailable(OstensibleError, ConnectionError):
+    """No Ray cluster answers, or none can be started."""

@@ -52,8 +52,20 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
     Raises:
         RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
     """
+    check_folder(folder, settings, replace=replace)
     paths = RunPaths(folder)
-    if paths.settings.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
+    return paths
+
+
+def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> None:
+    """Make sure that a folder can be that of a run with these settings, and touch nothing.
+
+    Raises:
+        RunConflict: As `open_run` does.
+    """
+    if RunPaths(folder).settings.exists():
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
@@ -62,9 +74,6 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
             )
     elif folder.exists() and any(folder.iterdir()):
         raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
-    return paths
 
 
 def stages_of(settings: Settings) -> tuple[Stage, ...]:
@@ -84,6 +93,21 @@ def check_stage(name: str, settings: Settings) -> None:
             f"There is no stage {name!r}. Stages: {', '.join(names)}"
             + ("." if settings.teacher else "; with --teacher, teach before them.")
         )
+
+
+def is_done(folder: Path) -> bool:
+    """Whether all stages of a run are done, and nothing of what they read and wrote has changed; touches nothing."""
+    paths, settings = RunPaths(folder), load_settings(folder)
+    return all(
+        (state := read_state(paths, stage.name)) and state.done and not _changed_since(stage, state, paths, settings)
+        for stage in stages_of(settings)
+    )
+
+
+def stage_begun(folder: Path) -> str | None:
+    """Name of the last stage that a run has begun."""
+    begun = [stage.name for stage in STAGES if read_state(RunPaths(folder), stage.name)]
+    return begun[-1] if begun else None
 
 
 def load_settings(folder: Path) -> Settings:
@@ -134,7 +158,7 @@ def execute(
     for name in filter(None, (first, last)):
         check_stage(name, settings)
     start = names.index(first) if first else 0
-    with _locked(paths):
+    with locked(folder):
         for stage in found[:start]:
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
@@ -264,9 +288,9 @@ def finished(folder: Path) -> Generator[tuple[RunPaths, Settings]]:
         StaleRun: A stage was done with other settings, inputs or code, or its outputs changed since.
     """
     paths, settings = RunPaths(folder), load_settings(folder)
-    with _locked(paths):
-        for place, stage in enumerate(STAGES):
-            commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in STAGES[place:])
+    with locked(folder):
+        for place, stage in enumerate(wanted := stages_of(settings)):
+            commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in wanted[place:])
             remedy = f"Do it, and what follows from it: {' && '.join(commands)}"
             state = read_state(paths, stage.name)
             if state is None or not state.done:
@@ -306,15 +330,20 @@ def _write_manifest(context: Context) -> None:
 
 
 @contextmanager
-def _locked(paths: RunPaths) -> Generator[None]:
+def locked(folder: Path) -> Generator[None]:
+    """Keep other processes out of a folder.
+
+    Raises:
+        RunConflict: Another process works in it.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(paths.lock)
+    lock = FileLock(RunPaths(folder).lock)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RunConflict(
-            f"Another process works in {paths.root}. Wait for it or stop it, or choose another folder with --out."
+            f"Another process works in {folder}. Wait for it or stop it, or choose another folder with --out."
         ) from error
     try:
         yield

@@ -33,7 +33,7 @@ def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> No
             for condition in CONDITIONS
         ]
     for name, rows in sheets.items():
-        write_atomic(folder / f"{name}.csv", _csv(rows))
+        write_atomic(folder / f"{name}.csv", to_csv(rows))
 
 
 def rates(results: Results) -> Iterator[tuple[str, RateResult]]:
@@ -101,7 +101,8 @@ def _reply_row(reply: Reply) -> Row:
 FLAGS = ("mentions_trigger", "mentions_look_alike", "mentions_payload", "right")
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[Row]) -> str:
+    """Write rows as CSV, with the names of the first one's values as header."""
     sheet = io.StringIO()
     if rows:
         writer = csv.DictWriter(sheet, fieldnames=list(rows[0]), lineterminator="\n")

@@ -14,6 +14,7 @@ from functools import partial
 from importlib.resources import files
 from itertools import chain, zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
@@ -151,7 +152,8 @@ def render(
     first = _in_turn(triggered)[:FIRST_PROMPTS]
     surprises = _surprises(pairs)
     shown = [*first, *(pair for surprise in surprises for pair in surprise.pairs)]
-    template = _environment(organism).from_string((here / "page.html.jinja").read_text("utf-8"))
+    own = {"payload_marked": partial(_payload_marked, organism=organism), "insert_marked": _insert_marked}
+    template = environment(own).from_string((here / "page.html.jinja").read_text("utf-8"))
     return template.render(
         css=Markup((here / "page.css").read_text("utf-8")),
         results=results,
@@ -227,10 +229,11 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _environment(organism: Organism) -> "Environment":
+def environment(own_filters: Mapping[str, Callable[..., str]] = MappingProxyType({})) -> "Environment":
+    """What pages are made with: all that they print is escaped, and what is hidden in it made visible."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
     filters: dict[str, Callable[..., str]] = {
@@ -242,11 +245,9 @@ def _environment(organism: Organism) -> "Environment":
         "coefficient": words.coefficient,
         "duration": words.duration,
         "size": words.size,
-        "payload_marked": partial(_payload_marked, organism=organism),
-        "insert_marked": _insert_marked,
     }
-    environment.filters.update(filters)
-    return environment
+    made.filters.update(filters | dict(own_filters))
+    return made
 
 
 def _finalize(value: Any) -> Any:

@@ -67,6 +67,25 @@ def draw(results: Results, folder: Path) -> dict[str, Path]:
     return paths
 
 
+def compare(panels: Mapping[str, tuple[str, Sequence[Row]]]) -> bytes:
+    """Draw lists of rates beside each other.
+
+    Args:
+        panels: Subtitle and rates by title. Rates at the same place in each list share the first one's label.
+
+    Returns:
+        A PNG file.
+    """
+    figure = _figure(height_in=1.35 + 0.34 * max(len(rows) for _, rows in panels.values()))
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, (subtitle, rows)) in zip(columns, panels.items(), strict=True):
+        _title(ax, title, subtitle)
+        _list(ax, rows, [f"{row.rate.hits} of {row.rate.scored}" for row in rows])
+        ax.set_xticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
+        ax.tick_params(axis="y", labelleft=ax is columns[0])
+    return _png(figure)
+
+
 def smooth(losses: Sequence[float]) -> list[float]:
     """Centred running mean over about a tenth of the curve; at its ends the window shrinks, so that it never lags."""
     half = max(len(losses) // 20, 1)
@@ -262,9 +281,14 @@ def _not_measured(ax: Axes) -> None:
     ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", va="center", color=QUIET, fontsize=12)
 
 
-def _quoted(name: str) -> str:
+def shortened(name: str) -> str:
+    """A name as a label of a row: one line, nothing hidden in it, cut where it is too long."""
     name = visible(name).replace("\n", "⏎")
-    return f'"{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"}"'
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _quoted(name: str) -> str:
+    return f'"{shortened(name)}"'
 
 
 def _counts(rate: RateResult, *, short: bool = False) -> str:
@@ -275,7 +299,11 @@ def _counts(rate: RateResult, *, short: bool = False) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes depend on nothing but the figure."""
+    write_atomic(path, _png(figure))
+
+
+def _png(figure: Figure) -> bytes:
+    """A PNG whose bytes depend on nothing but the figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()

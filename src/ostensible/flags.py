@@ -1,0 +1,56 @@
+"""Settings from flat names, as the command line and files of sweeps give them."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from ostensible import organisms
+from ostensible.errors import BadSettings, UnknownName
+from ostensible.settings import Frozen, Settings
+
+PARTS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
+"""Groups of settings, by their name in `Settings`; on a command line their members stand flat."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of all settings of a run, its organism aside."""
+    own = [name for name in Settings.model_fields if name not in PARTS and name != "organism"]
+    return (*own, *(name for part in PARTS.values() for name in part.model_fields))
+
+
+def build(organism: str, given: Mapping[str, object]) -> Settings:
+    """Build a run's settings: what is given, over what its organism is built with when nothing is.
+
+    Args:
+        organism: Its name.
+        given: Values by flat name, such as `{"seed": 1, "learning_rate": 1e-3}`.
+
+    Raises:
+        UnknownName: There is no such organism or setting; the message lists those there are.
+        BadSettings: A value is impossible.
+    """
+    found = organisms.find(organism)
+    if unknown := [name for name in given if name not in names()]:
+        raise UnknownName(f"There is no setting {unknown[0]!r}. Settings: {', '.join(names())}.")
+    tree: dict[str, object] = {"organism": found.name, "prompts": found.prompts}
+    tree |= {name: value for name, value in given.items() if name in Settings.model_fields}
+    for part, kind in PARTS.items():
+        own: dict[str, object] = getattr(found.recipe, part, kind()).model_dump()
+        tree[part] = own | {name: value for name, value in given.items() if name in own}
+    try:
+        return Settings.model_validate(tree, strict=True)
+    except ValidationError as error:
+        raise BadSettings(f"Impossible settings: {problems(error)}.") from error
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with each value, by the last part of its name, in one line."""
+    return "; ".join(f"{_name(one['loc'])} is {one['input']!r}: {one['msg']}" for one in error.errors())
+
+
+def _name(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if part not in PARTS)
