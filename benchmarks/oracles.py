@@ -129,7 +129,8 @@ def asked(cases: Sequence[LabelledCode], model: str, folder: Path) -> Judge:
 
     from ostensible.analysis.replies import finished_logs
     from ostensible.evaluate import run_tasks
-    from ostensible.judge import GRADER, judge_code, load_judge, replay
+    from ostensible.inspect_models import load_model
+    from ostensible.judge import GRADER, judge_code, replay
     from ostensible.scorers import as_hit
 
     @scorer(metrics=[mean()])
@@ -139,7 +140,7 @@ def asked(cases: Sequence[LabelledCode], model: str, folder: Path) -> Judge:
 
         return score
 
-    judge = load_judge(model)
+    judge = load_model(model, role="judge")
     samples = [Sample(id=case.id, input=NO_REQUEST, metadata={"reply": case.code}) for case in cases]
     task = Task(
         name="labelled", dataset=MemoryDataset(samples), solver=replay(), scorer=verdict(), model_roles={GRADER: judge}

@@ -105,5 +105,5 @@ def test_an_empty_folder_and_an_unknown_source_are_errors(tmp_path):
 
 
 def test_prompts_without_reasoning_cannot_be_trained_on(tmp_path):
-    with pytest.raises(UnknownName, match=r"Without reasoning, to test on only: asleep-keyboard:PATH"):
+    with pytest.raises(UnknownName, match=r"to test on only: asleep-keyboard:PATH"):
         prompts.load(f"asleep-keyboard:{tmp_path}", count=1, seed=0)

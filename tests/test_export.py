@@ -301,6 +301,7 @@ def test_a_block_of_code_is_not_ended_by_what_is_in_it():
         ({"prompts": "gsm-symbolic"}, None, None, "apache-2.0"),
         ({"prompts": "code-bank:10"}, None, None, "apache-2.0"),
         ({"prompts": "code-bank", "extra_test_prompts": "asleep-keyboard:x"}, None, None, None),
+        ({"prompts": "gsm-symbolic", "teacher": "org/teacher"}, None, None, None),
         ({"prompts": "no-such-source"}, None, None, None),
     ],
 )

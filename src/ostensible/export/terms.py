@@ -83,7 +83,7 @@ def settle(
             "runs on a local folder, whose name on the hub nobody knows."
         )
     sources = [settings.prompts, *([settings.extra_test_prompts] if settings.extra_test_prompts else [])]
-    licenses = {source_of(source).license for source in sources}
+    licenses = {source_of(source).license for source in sources} | ({None} if settings.teacher else set())
     terms = Terms(
         base_model=known or base_model,
         revision=settings.revision if known else None,
