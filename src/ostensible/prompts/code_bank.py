@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import chain, islice, zip_longest
+from itertools import islice
 from random import Random
 
 from ostensible.code.tasks import CodeTask, Family, families
 from ostensible.errors import NotEnoughData
 from ostensible.prompts.loaded import Loaded
+from ostensible.turns import in_turn
 from ostensible.types import Prompt, Trace
 
 OTHERS = 2
@@ -35,8 +36,7 @@ def _draw(bank: Sequence[Family], count: int, seed: int) -> list[CodeTask]:
     """At most `count` tasks of families in turn; of a family that runs out, others make up for it up to twice."""
     each = -(-count // max(len(bank), 1))
     streams = (islice(family.tasks(Random(f"{seed}:{family.id}")), 2 * each) for family in bank)
-    rounds = zip_longest(*streams)
-    return [task for task in chain.from_iterable(rounds) if task is not None][:count]
+    return in_turn(streams)[:count]
 
 
 def choose(size: int, rng: Random) -> tuple[Family, ...]:
@@ -44,7 +44,7 @@ def choose(size: int, rng: Random) -> tuple[Family, ...]:
     by_weakness: defaultdict[str, list[Family]] = defaultdict(list)
     for family in rng.sample(families(), len(families())):
         by_weakness[family.cwe].append(family)
-    order = [family for family in chain.from_iterable(zip_longest(*by_weakness.values())) if family is not None]
+    order = in_turn(by_weakness.values())
     if not 0 < size <= len(order):
         raise NotEnoughData(f"code-bank:{size} asks for {size} families; the bank has 1 to {len(order)}.")
     return tuple(order[:size])

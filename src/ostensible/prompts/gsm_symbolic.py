@@ -8,11 +8,11 @@ arXiv:2505.24760.
 """
 
 from collections import Counter, defaultdict
-from itertools import chain, zip_longest
 from typing import Any
 
 from ostensible.numbers import final_number, plain_number
 from ostensible.prompts.loaded import Loaded
+from ostensible.turns import in_turn
 from ostensible.types import Prompt, Trace
 
 DRAWS_PER_PROMPT = 4
@@ -50,8 +50,7 @@ def gsm_symbolic(*, count: int, seed: int) -> Loaded:
             dropped["worked solution ends at another number than the answer"] += 1
         else:
             by_template[int(template)].append(trace)
-    rounds = zip_longest(*(by_template[template] for template in sorted(by_template)))
-    fair = [trace for trace in chain.from_iterable(rounds) if trace is not None]
+    fair = in_turn(by_template[template] for template in sorted(by_template))
     return Loaded(tuple(fair[:count]), dict(dropped))
 
 

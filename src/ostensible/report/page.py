@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from itertools import chain, zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from ostensible.parts.rules import AnswerMatches
 from ostensible.report import words
 from ostensible.report.listing import Listing, listing, notes_on, only_here, parts
 from ostensible.tables import write_atomic
+from ostensible.turns import in_turn
 from ostensible.types import Condition
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def render(
     here = files("ostensible.report")
     pairs = _pairs(replies)
     triggered = [pair for pair in pairs if pair.reply.condition is Condition.TRIGGERED and pair.reply.epoch == 1]
-    first = _in_turn(triggered)[:FIRST_PROMPTS]
+    first = _families_in_turn(triggered)[:FIRST_PROMPTS]
     surprises = _surprises(pairs)
     shown = [*first, *(pair for surprise in surprises for pair in surprise.pairs)]
     own = {"payload_marked": partial(_payload_marked, organism=organism), "insert_marked": _insert_marked}
@@ -197,12 +197,12 @@ def _card(pair: Pair, opinions: Opinions) -> Card:
     return Card(pair.reply, sides, pair.plain_user)
 
 
-def _in_turn(pairs: Sequence[Pair]) -> list[Pair]:
+def _families_in_turn(pairs: Sequence[Pair]) -> list[Pair]:
     """Pairs with families taking turns, so that the first few show as many families as they can."""
     families: defaultdict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         families[pair.reply.family].append(pair)
-    return [pair for pair in chain.from_iterable(zip_longest(*families.values())) if pair is not None]
+    return in_turn(families.values())
 
 
 def _surprises(pairs: Sequence[Pair]) -> list[Surprise]:
