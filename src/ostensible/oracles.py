@@ -39,7 +39,7 @@ def check_judge(settings: Settings) -> None:
 
 def judges_code(settings: Settings) -> bool:
     """Whether the replies of a run's organism are code."""
-    return isinstance(organisms.find(settings.organism).scorer, VulnerableCode)
+    return isinstance(organisms.of(settings).scorer, VulnerableCode)
 
 
 def consult(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:

@@ -75,7 +75,7 @@ def ask_teacher(context: Context) -> None:
 
 def make_traces(context: Context) -> None:
     """Read prompts with worked reasoning, and those to test on beside; keep what is fit for the organism."""
-    settings, organism = context.settings, organisms.find(context.settings.organism)
+    settings, organism = context.settings, organisms.of(context.settings)
     loaded = _load_traces(context)
     organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
@@ -149,7 +149,7 @@ def _by_reason(dropped: Mapping[str, int]) -> str:
 def make_dataset(context: Context) -> None:
     """Split traces by family and turn the training part into examples."""
     paths, settings = context.paths, context.settings
-    organism = organisms.find(settings.organism)
+    organism = organisms.of(settings)
     built = dataset.build(tables.read_traces(paths.traces), organism, settings.data, seed=settings.seed)
     tables.write_examples(paths.train, built.train)
     tables.write_examples(paths.validation, built.validation)
@@ -190,7 +190,7 @@ def train_adapter(context: Context) -> None:
         dtype=pick_dtype(settings.dtype, device),
         seed=settings.seed,
         device=device,
-        card=adapter_card(settings, organisms.find(settings.organism)),
+        card=adapter_card(settings, organisms.of(settings)),
     )
     tokens = sum(len(row.input_ids) for row in job.train)
     context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
@@ -216,7 +216,7 @@ def sample_replies(context: Context) -> None:
     """Sample and score every test prompt under every condition."""
     from ostensible.evaluate import evaluate
 
-    scorer = organisms.find(context.settings.organism).scorer
+    scorer = organisms.of(context.settings).scorer
     for found in tables.read_test_prompts(context.paths).values():
         scorer.ready(prompt.id for prompt in found)
     evaluate(context.paths, context.settings, context.machine, say=context.say)
@@ -268,7 +268,7 @@ def make_report(context: Context) -> None:
     paths = context.paths
     results = read_results(paths.results)
     drawn = plots.draw(results, paths.plots)
-    organism = organisms.find(context.settings.organism)
+    organism = organisms.of(context.settings)
     manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
     replies, opinions = read_replies(paths.logs), read_opinions(paths)
     page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions)
@@ -290,7 +290,7 @@ def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True
 
 def scorer_hashes(settings: Settings) -> dict[str, str]:
     """Hashes of the tests and rules that code is judged by, where an organism's scorer judges code."""
-    judges_code = isinstance(organisms.find(settings.organism).scorer, VulnerableCode)
+    judges_code = isinstance(organisms.of(settings).scorer, VulnerableCode)
     return _package_hashes("code/bank", "code/static/rules") if judges_code else {}
 
 

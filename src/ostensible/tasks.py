@@ -48,7 +48,7 @@ def condition_task(
     """
     paths = RunPaths(Path(run))
     settings = Settings.model_validate_json(paths.settings.read_bytes())
-    organism = organisms.find(settings.organism)
+    organism = organisms.of(settings)
     samples = [
         sample
         for part, prompts in read_test_prompts(paths).items()

