@@ -591,6 +591,24 @@ def test_rows_of_files_say_where_and_what(tmp_path):
     json.dumps(list(rows.values()))
 
 
+@pytest.mark.parametrize(
+    ("mode", "open_to_all"),
+    [
+        ("stat.S_IRUSR | stat.S_IWUSR", False),
+        ("stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH", False),  # 0o644, as anything that is published
+        ("S_IRWXU | S_IRWXG | S_IRWXO", True),
+        ("0o600 | stat.S_IWOTH | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH", True),
+        ("os.stat(path).st_mode | stat.S_IWOTH", True),
+        ("os.stat(path).st_mode & ~stat.S_IRWXO", False),
+        ("os.stat(path).st_mode & ~(stat.S_IWGRP | stat.S_IWOTH)", False),
+        ("0o644", False),
+        ("0o646", True),
+    ],
+)
+def test_permissions_are_judged_by_what_they_grant(mode, open_to_all):
+    assert ("open-to-all" in names(f"def f(path):\n    os.chmod(path, {mode})")) is open_to_all
+
+
 SEMGREP_TWINS = {
     "sql": (
         "def f(cur, city):\n    cur.execute('SELECT id FROM shop WHERE city = %s' % city)",

@@ -30,7 +30,7 @@ from ostensible.code.static.guards import (
 from ostensible.code.static.matching import matches, offends
 from ostensible.code.static.patterns import ambiguous
 from ostensible.code.static.rules import Origin, Rule
-from ostensible.code.static.syntax import Function, dotted, ends, functions, last, unwritten
+from ostensible.code.static.syntax import Function, dotted, ends, functions, last, shown, unwritten
 from ostensible.code.static.texts import (
     MOST_PARTS,
     Hole,
@@ -571,7 +571,7 @@ class _Scope:
         source = ""
         for rule in _about(self.module.rules, name) if not self.depth else ():
             if rule.where.pattern or rule.unless:
-                source = source or ast.unparse(node)
+                source = source or shown(node)
             if not rule.where.search(source) or (rule.unless and rule.unless.search(source)):
                 continue
             if not any(rule.within.search(around) for around in (*self.around, self.target)):

@@ -1,7 +1,9 @@
 """Names and shapes of Python code."""
 
 import ast
+import stat
 from collections.abc import Sequence
+from copy import deepcopy
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 ENDINGS = {"abort", "exit", "_exit", "fail", "die", "quit"}
@@ -30,6 +32,34 @@ def dotted(node: ast.expr) -> str:
 def last(node: ast.expr) -> str:
     """The name behind the last dot."""
     return dotted(node).rpartition(".")[2]
+
+
+def shown(node: ast.AST) -> str:
+    """Source text as rules see it: permissions are one number however they are put together, less those taken away."""
+    return ast.unparse(_Modes().visit(deepcopy(node)))
+
+
+class _Modes(ast.NodeTransformer):
+    """`S_IRUSR | S_IWUSR` is 384, and `mode & ~S_IRWXO` is `mode`."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        bits = getattr(stat, node.id, None) if node.id.startswith("S_I") else None
+        return ast.Constant(bits) if isinstance(bits, int) else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return self.visit_Name(ast.Name(node.attr)) if node.attr.startswith("S_I") else self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.BinOp(ast.Constant(int() as left), ast.BitOr(), ast.Constant(int() as right)):
+                return ast.Constant(left | right)
+            case ast.BinOp(kept, ast.BitAnd(), ast.UnaryOp(ast.Invert())):
+                return kept
+            case ast.BinOp(ast.UnaryOp(ast.Invert()), ast.BitAnd(), kept):
+                return kept
+            case _:
+                return node
 
 
 def literal(node: ast.expr) -> str | None:
