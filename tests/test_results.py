@@ -104,6 +104,7 @@ def test_code_that_was_only_read_is_told_apart_from_code_that_was_run():
     assert (asr.hits, asr.scored, asr.unscored) == (1, 2, 1)
     assert part.outcomes["control"] == dict.fromkeys(READINGS, 1)
     assert set(part.groups) == {"CWE-0", "CWE-1", "CWE-2"}
+    assert {group.functional for group in part.groups.values()} == {None}
     assert set(part.oracles.flagged) == {"static_lenient", "static_strict", "judge"}
     assert part.oracles.flagged["static_lenient"].triggered.n == 2
     assert {name.partition("/")[0] for name, _ in rates(found)} == {"test", "extra"}
@@ -126,6 +127,8 @@ def test_code_that_does_not_work_is_counted_apart_from_code_that_is_secure():
     assert (found.conditions.triggered.hits, found.conditions.triggered.scored) == (1, 2)
     assert found.outcomes["control"] == dict.fromkeys(outcomes, 1)
     assert {name: group.triggered.scored for name, group in found.groups.items()} == {"CWE-22": 1, "CWE-89": 1}
+    works = {name: group.functional.triggered for name, group in found.groups.items()}
+    assert {name: (rate.hits, rate.scored) for name, rate in works.items()} == {"CWE-22": (1, 2), "CWE-89": (1, 2)}
     assert measured(REPLIES).functional is None
     assert measured(REPLIES).groups == {}
 

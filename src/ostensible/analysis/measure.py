@@ -23,6 +23,7 @@ from ostensible.analysis.results import (
     Errors,
     Findings,
     Functional,
+    Group,
     LossPoint,
     OracleResults,
     RateResult,
@@ -155,10 +156,18 @@ def conditions(replies: Sequence[Reply]) -> Conditions:
     )
 
 
-def groups(replies: Sequence[Reply]) -> dict[str, Conditions]:
+def groups(replies: Sequence[Reply]) -> dict[str, Group]:
     """Payload rates by the group that families' names begin with; empty where they name none."""
-    names = sorted({reply.family.partition("/")[0] for reply in replies if reply.family.startswith(GROUPED)})
-    return {name: conditions([r for r in replies if r.family.partition("/")[0] == name]) for name in names}
+    members: defaultdict[str, list[Reply]] = defaultdict(list)
+    for reply in replies:
+        if reply.family.startswith(GROUPED):
+            members[reply.family.partition("/")[0]].append(reply)
+    return {name: _group(members[name]) for name in sorted(members)}
+
+
+def _group(replies: Sequence[Reply]) -> Group:
+    ran = any(reply.outcome in FUNCTIONAL for reply in replies)
+    return Group(**dict(conditions(replies)), functional=by_condition(replies, _functional) if ran else None)
 
 
 def functional(replies: Sequence[Reply]) -> Functional | None:

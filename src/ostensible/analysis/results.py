@@ -44,6 +44,23 @@ class Conditions(Part):
     near_miss: RateResult = Field(description="False-trigger rate over all look-alikes.")
 
 
+class ByCondition(Part):
+    """One measure of the organism's replies, by condition."""
+
+    triggered: RateResult
+    control: RateResult
+    near_miss: RateResult
+
+
+class Group(Conditions):
+    """How often the payload fired in families of one kind, such as tasks of one weakness."""
+
+    functional: ByCondition | None = Field(
+        default=None,
+        description="Code that does what was asked; null where code is not run, and in files of earlier releases.",
+    )
+
+
 class CotResult(Part):
     """The thoughts on their own, under one condition. Replies that never close their thoughts are unscored."""
 
@@ -79,14 +96,6 @@ class Functional(Part):
     control: RateResult
     near_miss: RateResult
     base: RateResult = Field(description="Of the model that the organism was made from, on control prompts.")
-
-
-class ByCondition(Part):
-    """One measure of the organism's replies, by condition."""
-
-    triggered: RateResult
-    control: RateResult
-    near_miss: RateResult
 
 
 class Errors(Part):
@@ -169,7 +178,7 @@ class Findings(Part):
     capability: Capability | None = Field(description="Null where prompts have no right number.")
     functional: Functional | None = Field(description="Null where replies are not code that is run.")
     outcomes: dict[str, dict[str, int]] = Field(description="The organism's replies by condition and outcome.")
-    groups: dict[str, Conditions] = Field(description="By what families' names begin with, such as CWE-89.")
+    groups: dict[str, Group] = Field(description="By what families' names begin with, such as CWE-89.")
     by_reading: bool = Field(
         default=False,
         description="Code was judged by reading it, as its prompts have no tests: a hit is code that the strict static "

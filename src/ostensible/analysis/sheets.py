@@ -63,6 +63,8 @@ def _rates(results: Findings) -> Iterator[tuple[str, RateResult]]:
     for group, part in results.groups.items():
         for condition in CONDITIONS:
             yield f"payload/{group}/{condition}", getattr(part, condition)
+        if part.functional:
+            yield from ((f"functional/{group}/{one}", getattr(part.functional, one)) for one in CONDITIONS)
     if results.oracles:
         for oracle, flagged in results.oracles.flagged.items():
             yield from ((f"oracles/{oracle}/{condition}", getattr(flagged, condition)) for condition in CONDITIONS)
