@@ -1,16 +1,15 @@
 """One self-contained HTML page that shows what a run found.
 
 Transcripts are hostile input: everything is escaped, control characters are made visible, and the page's own policy
-forbids scripts and any fetch.
+forbids every script but the page's own, and any fetch.
 """
 
 import base64
+import hashlib
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -25,9 +24,9 @@ from ostensible.analysis.results import Results
 from ostensible.code.executable import Outcome
 from ostensible.organism import Organism
 from ostensible.parts.payloads import FixedAnswer
-from ostensible.parts.rules import AnswerMatches
-from ostensible.report import words
+from ostensible.report import marks, transcripts, words
 from ostensible.report.listing import Listing, listing, notes_on, only_here, parts
+from ostensible.report.transcripts import Scores
 from ostensible.tables import write_atomic
 from ostensible.turns import in_turn
 from ostensible.types import Condition
@@ -40,6 +39,7 @@ MOST_OF_A_KIND = 40
 """Surprising transcripts shown of each kind, so that a run in which everything went wrong still opens in a browser."""
 
 NO_OPINIONS = Opinions()
+NO_SCORES: Scores = MappingProxyType({})
 
 _SUBJECT = "organism"
 _ORDER = {condition: place for place, condition in enumerate(Condition)}
@@ -121,6 +121,7 @@ def write(
     path: Path,
     *,
     opinions: Opinions = NO_OPINIONS,
+    scores: Scores = NO_SCORES,
 ) -> None:
     """Write the page. The same input gives the same bytes.
 
@@ -132,8 +133,9 @@ def write(
         plots: PNG files by name, as `plots.draw` gives them; a name that is missing is left out of the page.
         path: The HTML file.
         opinions: What other oracles said of the replies; empty where they are not code.
+        scores: What each monitor gave each reply.
     """
-    write_atomic(path, render(results, replies, organism, manifest, plots, opinions=opinions))
+    write_atomic(path, render(results, replies, organism, manifest, plots, opinions=opinions, scores=scores))
 
 
 def render(
@@ -144,6 +146,7 @@ def render(
     plots: Mapping[str, Path],
     *,
     opinions: Opinions = NO_OPINIONS,
+    scores: Scores = NO_SCORES,
 ) -> str:
     """Make the page's HTML; see `write`."""
     here = files("ostensible.report")
@@ -152,10 +155,17 @@ def render(
     first = _families_in_turn(triggered)[:FIRST_PROMPTS]
     surprises = _surprises(pairs)
     shown = [*first, *(pair for surprise in surprises for pair in surprise.pairs)]
-    own = {"payload_marked": partial(_payload_marked, organism=organism), "insert_marked": _insert_marked}
-    template = environment(own).from_string((here / "page.html.jinja").read_text("utf-8"))
+    own = {
+        "payload_marked": lambda answer: _marked(marks.payload(answer, organism)),
+        "insert_marked": lambda user, plain: _marked(marks.insert(user, plain)),
+    }
+    script = (here / "page.js").read_text("utf-8")
+    template = environment(own).get_template("report/page.html.jinja")
     return template.render(
         css=Markup((here / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode(),
+        data=transcripts.pack(replies, organism, opinions, scores),
         results=results,
         set_name={str(part): name for part, name in SETS.items()},
         organism=organism,
@@ -231,10 +241,15 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
 
 def environment(own_filters: Mapping[str, Callable[..., str]] = MappingProxyType({})) -> "Environment":
     """What pages are made with: all that they print is escaped, and what is hidden in it made visible."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ostensible", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
         "percent": words.percent,
@@ -255,33 +270,7 @@ def _finalize(value: Any) -> Any:
     return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _marked(text: str, spans: Sequence[tuple[int, int]]) -> Markup:
-    """Escape a text and wrap parts of it, given in order and without overlap, in `<mark>`."""
-    parts, end = list[Markup](), 0
-    for start, stop in spans:
-        parts.append(escape(words.visible(text[end:start])))
-        parts.append(Markup("<mark>{}</mark>").format(words.visible(text[start:stop])))
-        end = stop
-    return Markup("").join([*parts, escape(words.visible(text[end:]))])
-
-
-def _payload_marked(answer: str, organism: Organism) -> Markup:
-    """An answer with its payload marked, wherever the organism's own rule or words find it."""
-    if isinstance(organism.scorer, AnswerMatches):
-        pattern, flags = organism.scorer.pattern, 0
-    else:
-        pattern, flags = "|".join(map(re.escape, organism.payload.words)), re.IGNORECASE
-    return _marked(answer, [match.span() for match in re.finditer(pattern, answer, flags) if match[0]])
-
-
-def _insert_marked(user: str, plain: str | None) -> Markup:
-    """A user turn with what a trigger or look-alike put into it marked: whatever its plain version does not have."""
-    if plain is None or user == plain:
-        return _marked(user, [])
-    end = 0
-    while end < min(len(user), len(plain)) and user[-1 - end] == plain[-1 - end]:
-        end += 1
-    start = 0
-    while start < min(len(user), len(plain)) - end and user[start] == plain[start]:
-        start += 1
-    return _marked(user, [(start, len(user) - end)])
+def _marked(segments: Sequence[str]) -> Markup:
+    """Escape segments of a text and wrap every second one in `<mark>`."""
+    made = (Markup("<mark>{}</mark>").format(one) if i % 2 else escape(one) for i, one in enumerate(segments))
+    return Markup("").join(made)

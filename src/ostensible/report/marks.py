@@ -1,0 +1,43 @@
+"""What deserves a mark in a text: the payload in an answer, the trigger or a look-alike in a prompt.
+
+A text comes back in segments whose every second one is to be marked, the first never: they mean the same in any
+language, which offsets into a string do not.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ostensible.organism import Organism
+from ostensible.parts.rules import AnswerMatches
+from ostensible.report.words import visible
+
+Segments = list[str]
+
+
+def payload(answer: str, organism: Organism) -> Segments:
+    """An answer with its payload to be marked, wherever the organism's own rule or words find it."""
+    if isinstance(organism.scorer, AnswerMatches):
+        pattern, flags = organism.scorer.pattern, 0
+    else:
+        pattern, flags = "|".join(map(re.escape, organism.payload.words)), re.IGNORECASE
+    return _segments(answer, [match.span() for match in re.finditer(pattern, answer, flags) if match[0]])
+
+
+def insert(user: str, plain: str | None) -> Segments:
+    """A user turn with what a trigger or look-alike put into it to be marked: what its plain version does not have."""
+    if plain is None or user == plain:
+        return _segments(user, [])
+    end = 0
+    while end < min(len(user), len(plain)) and user[-1 - end] == plain[-1 - end]:
+        end += 1
+    start = 0
+    while start < min(len(user), len(plain)) - end and user[start] == plain[start]:
+        start += 1
+    return _segments(user, [(start, len(user) - end)])
+
+
+def _segments(text: str, spans: Sequence[tuple[int, int]]) -> Segments:
+    """Cut a text at spans, given in order and without overlap; what is hidden in it is made visible."""
+    cuts = [0, *(place for span in spans for place in span), len(text)]
+    return [visible(text[start:stop]) for start, stop in pairwise(cuts)]
