@@ -24,7 +24,7 @@ from ostensible.analysis.results import Results
 from ostensible.code.executable import Outcome
 from ostensible.organism import Organism
 from ostensible.parts.payloads import FixedAnswer
-from ostensible.report import marks, transcripts, words
+from ostensible.report import curves, marks, transcripts, words
 from ostensible.report.listing import Listing, listing, notes_on, only_here, parts
 from ostensible.report.transcripts import Scores
 from ostensible.tables import write_atomic
@@ -260,6 +260,7 @@ def environment(own_filters: Mapping[str, Callable[..., str]] = MappingProxyType
         "coefficient": words.coefficient,
         "duration": words.duration,
         "size": words.size,
+        "roc_path": curves.path,
     }
     made.filters.update(filters | dict(own_filters))
     return made
