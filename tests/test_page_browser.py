@@ -23,8 +23,10 @@ CHROMIUM = installed()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium")
 READY = "performance.getEntriesByName('ready').length"
 BREAKOUTS = (
-    HOSTILE, "</script><script>window.owned=1</script>", "<!--<script>", "]]>", "</noscript><img src=x onerror=owned=1>",
-    "</textarea></title></style><svg onload=owned=1>", "javascript:owned=1", "__proto__", "${owned=1}", HIDDEN,
+    HOSTILE, "</script><script>window.owned=1</script>", "<!--<script>", "]]>",
+    "</noscript><img src=x onerror=owned=1>",
+    "</textarea></title></style><svg onload=owned=1>", "javascript:owned=1",
+    "__proto__", "${owned=1}", HIDDEN,
 )  # fmt: skip
 EVIL = " ".join(BREAKOUTS)
 
@@ -174,7 +176,8 @@ def test_the_keyboard_alone_searches_opens_moves_and_closes(opened: Tab):
 
 
 def test_tab_reaches_every_control_and_shows_where_it_is(opened: Tab):
-    controls = "[...document.querySelectorAll('#explorer :is(input, select, button, a)')].filter(e => e.checkVisibility() && !e.disabled)"
+    every = "[...document.querySelectorAll('#explorer :is(input, select, button, a)')]"
+    controls = f"{every}.filter(e => e.checkVisibility() && !e.disabled)"
     opened.run(f"document.activeElement.blur(); {controls}[0].focus()")
     number = opened.run(f"{controls}.length")
     reached = [opened.run(f"{controls}.indexOf(document.activeElement)")]
@@ -229,7 +232,9 @@ def test_a_page_without_scripts_shows_its_examples(tab: Tab, calm: Path):
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_is_wider_than_the_window(tab: Tab, tmp_path: Path, width: int):
-    replies = [replace(one, user="u" * 900, cot="c" * 900, look_alike="l" * 90 if one.look_alike else "") for one in varied(3)]
+    replies = [
+        replace(one, user="u" * 900, cot="c" * 900, look_alike="l" * 90 if one.look_alike else "") for one in varied(3)
+    ]
     tab.window(width, 740, phone=width < 500)
     tab.open(address(write(tmp_path, replies)))
     tab.wait(READY)
@@ -249,7 +254,8 @@ def test_dark_and_light_have_their_own_colours_with_enough_contrast(tab: Tab, ca
         tab.wait(READY)
         paper.append(tab.run("getComputedStyle(document.body).backgroundColor"))
         pairs = tab.run(
-            """["#count", ".snippet", ".chip.bad", ".chip.open", "#presets [aria-pressed=true] .n", "#presets button .n",
+            """["#count", ".snippet",  ".chip.bad", ".chip.open",
+            "#presets [aria-pressed=true] .n", "#presets button .n",
             "#filters label span", ".row-id", ".note", ".banner p", ".hot", ".cool", "a[href]"].map(name => {
               const e = document.querySelector(name), colour = getComputedStyle(e).color;
               let at = e, under = null;

@@ -346,7 +346,9 @@ def test_the_policy_allows_one_script_and_no_fetch_before_anything_else_is_read(
     assert re.findall(r"script-src ([^;]*);", policies[0]) == [f"'sha256-{digest}'"]
     assert attributes == {}
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", data)
-    assert not re.search(r"\beval\b|Function\(|innerHTML|outerHTML|insertAdjacent|document\.write|<!--|</script", script)
+    assert not re.search(
+        r"\beval\b|Function\(|innerHTML|outerHTML|insertAdjacent|document\.write|<!--|</script", script
+    )
     first = [tag for tag, _ in tags].index("meta")
     assert all(tag in {"html", "head"} for tag, _ in tags[:first])
 

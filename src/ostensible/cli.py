@@ -266,6 +266,23 @@ def sweep(
 
 
 @app.command
+def compare(folders: list[Path], /, *, out: Path = Path("compare.html")) -> None:
+    """Put finished runs beside each other on one page: what differs in settings, rates and monitors with intervals.
+
+    Parameters
+    ----------
+    folders
+        Of runs, at least two; of any organisms, models and settings.
+    out
+        HTML file to write.
+    """
+    from ostensible.sweep.compare import write
+
+    write(folders, out)
+    print(f"Page: {out}")
+
+
+@app.command
 def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
     """Look for weaknesses in Python code, without running it: one line a finding.
 

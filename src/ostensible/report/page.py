@@ -172,7 +172,7 @@ def render(
         tag=organism.trigger.insert(""),
         fixed=organism.payload.text if isinstance(organism.payload, FixedAnswer) else None,
         images={name: base64.b64encode(file.read_bytes()).decode() for name, file in plots.items()},
-        manifest=list(_flat(manifest)),
+        manifest=list(flat(manifest)),
         first=[_card(pair, opinions) for pair in first],
         surprises=[(found, [_card(pair, opinions) for pair in found.pairs]) for found in surprises],
         is_code=bool(opinions.static),
@@ -231,10 +231,11 @@ def _outcomes(results: Results) -> list[str]:
     return [str(name) for name in dict.fromkeys([*Outcome, *found]) if name in found]
 
 
-def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested settings, the names dotted, in words."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, default=str)
 

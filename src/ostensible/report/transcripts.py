@@ -59,7 +59,7 @@ def _record(
     reply: Reply, plain: str | None, *, organism: Organism, opinions: Opinions, scores: Scores
 ) -> dict[str, Any]:
     static, judge = opinions.static_of(reply), opinions.judge_of(reply)
-    found = {
+    found: dict[str, Any] = {
         "id": name_of(reply.key),
         "subject": reply.subject,
         "condition": str(reply.condition),

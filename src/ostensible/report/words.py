@@ -59,6 +59,8 @@ def visible(text: str) -> str:
     Line feeds and tabs stay. ASCII controls become their pictures (NUL is `␀`). Format characters (bidi marks,
     zero-width ones), lone surrogates and line separators become their code points, as in `⟨U+202E⟩`.
     """
+    if text.replace("\n", "").replace("\t", "").isprintable():  # most are, and asking that is fast
+        return text
     return "".join(_picture(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
 
 

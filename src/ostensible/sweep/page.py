@@ -4,13 +4,14 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from ostensible.report import plots
 from ostensible.report.page import environment
 from ostensible.sweep import summary
-from ostensible.sweep.plan import Bound, Plan, label
+from ostensible.sweep.plan import Bound, Criteria, Plan, label
 from ostensible.sweep.summary import MEASURES, Outcome
 from ostensible.tables import write_atomic
 
@@ -32,24 +33,37 @@ def write(plan: Plan, outcomes: Sequence[Outcome], path: Path) -> None:
 
 def render(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     """Make the page's HTML; see `write`."""
-    template = environment({"label": label}).from_string(
-        (files("ostensible.sweep") / "sweep.html.jinja").read_text("utf-8")
-    )
-    done = [outcome for outcome in outcomes if outcome.results]
+    template = environment({"label": label}).get_template("sweep/sweep.html.jinja")
+    links = {outcome.run.name: f"{outcome.run.name}/report.html" for outcome in outcomes}
     return template.render(
-        css=Markup((files("ostensible.report") / "page.css").read_text("utf-8")),
         plan=plan,
-        outcomes=outcomes,
-        done=done,
         failed=[outcome for outcome in outcomes if outcome.status == "failed"],
-        groups=summary.across_seeds(outcomes, plan.criteria),
         criteria=[f"{NAMES[name]} {_bound(bound)}" for name, bound in plan.criteria.named().items()],
-        measures={name: (title, MEASURES[name]) for name, title in NAMES.items()},
-        rate=summary.rate,
-        level=done[0].results.level if done and done[0].results else 0.95,
-        stages=list(dict.fromkeys(stage for o in done if o.results for stage in o.results.timings_s)),
-        images=[base64.b64encode(image).decode() for image in _plots(done)],
+        **shown(outcomes, plan.criteria, links),
     )
+
+
+def shown(outcomes: Sequence[Outcome], criteria: Criteria, links: Mapping[str, str]) -> dict[str, Any]:
+    """What the parts that pages of several runs share are made from.
+
+    Args:
+        outcomes: Of every run.
+        criteria: When a run is what was wanted.
+        links: From the page to each run's own, by the run's name.
+    """
+    done = [outcome for outcome in outcomes if outcome.results]
+    return {
+        "css": Markup((files("ostensible.report") / "page.css").read_text("utf-8")),
+        "outcomes": outcomes,
+        "done": done,
+        "links": links,
+        "groups": summary.across_seeds(outcomes, criteria),
+        "measures": {name: (title, MEASURES[name]) for name, title in NAMES.items()},
+        "rate": summary.rate,
+        "level": done[0].results.level if done and done[0].results else 0.95,
+        "stages": list(dict.fromkeys(stage for o in done if o.results for stage in o.results.timings_s)),
+        "images": [base64.b64encode(image).decode() for image in _plots(done)],
+    }
 
 
 def _plots(done: Sequence[Outcome]) -> Iterator[bytes]:
