@@ -184,7 +184,12 @@ function compared(text, other) { // the text in segments, every second one not i
   const segments = [""];
   mine.forEach((token, i) => {
     if (keep[i] === segments.length % 2) segments[segments.length - 1] += token;
-    else segments.push(token);
+    else if (keep[i]) segments.push(token);
+    else { // the space before a mark is not part of it
+      const word = token.trimStart();
+      segments[segments.length - 1] += token.slice(0, token.length - word.length);
+      segments.push(word);
+    }
   });
   return { segments, shared };
 }
@@ -290,8 +295,8 @@ function withMore(box, whole) {
 function answer(r, other) {
   if (r.answer === null) return [h("p", { class: "none" }, `None: the thoughts never close (stopped by ${words(r.stop)}).`)];
   if (!r.code) {
-    const marked = joined(r.answer) === joined(other?.answer ?? null) || r.hit;
-    return marked ? [text("answer", r.answer)] : differing("answer", r.answer, other && other.answer && joined(other.answer));
+    const told = !other || r.hit || other.hit; // the payload has its own mark, and shares nothing with an answer
+    return told ? [text("answer", r.answer)] : differing("answer", r.answer, other.answer && joined(other.answer));
   }
   const problem = r.code.problem ? `Not read by static tools: ${r.code.problem}` : null;
   const silent = r.code.judge?.reason ? `No verdict of the judge: ${r.code.judge.reason}` : null;
