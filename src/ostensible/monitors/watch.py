@@ -91,7 +91,7 @@ def _ask(name: str, replies: Sequence[Reply], paths: RunPaths, settings: Setting
         return _each(replies, lambda transcript: judged(keyword.suspicion(transcript)))
     if custom.is_custom(name):
         return _each(replies, partial(custom.score, custom.load(name)))
-    folder = paths.monitor_logs / _asked(name, replies, settings)
+    folder = paths.monitor_logs / asked_in(name, replies, settings)
     with opened(name, settings, machine, role="monitor") as model:
         run_tasks([replay_task(replies, view, model) for view in View], folder)
     return _verdicts(folder, replies)
@@ -124,7 +124,7 @@ def replay_task(replies: Sequence[Reply], view: View, model: Model) -> Task:
     )
 
 
-def _asked(name: str, replies: Sequence[Reply], settings: Settings) -> str:
+def asked_in(name: str, replies: Sequence[Reply], settings: Settings) -> str:
     """Names the folder of a model's verdicts by all that it is asked, so that none is taken for one on another text."""
     everything = [name, SUSPICION.prompt, outside_hashes(settings).get(name), [[r.key, r.reply] for r in replies]]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:16]
