@@ -48,11 +48,14 @@ def check_monitors(settings: Settings) -> None:
 
 
 def outside_hashes(settings: Settings) -> dict[str, str]:
-    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples."""
+    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples.
+
+    Raises:
+        BadData: A file is not there.
+    """
     found: dict[str, str] = {}
     for name in _own(settings):
         if custom.is_custom(name):
-            custom.load(name)
             found[name] = sha256(custom.file_of(name))
         elif name.startswith(LOCAL_PROVIDER):
             found[name] = fingerprint(resolve(name.removeprefix(LOCAL_PROVIDER)))
