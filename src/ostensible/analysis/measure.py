@@ -7,6 +7,7 @@ from itertools import combinations
 
 from ostensible.analysis.agreement import agreement
 from ostensible.analysis.contrasts import paired_difference
+from ostensible.analysis.monitoring import NOT_WATCHED, Watched, monitors
 from ostensible.analysis.opinions import Opinions
 from ostensible.analysis.rates import clustered_rate, design_effect
 from ostensible.analysis.replies import Reply
@@ -67,6 +68,7 @@ def measure(
     settings: Settings,
     *,
     opinions: Opinions = NO_OPINIONS,
+    watched: Watched = NOT_WATCHED,
     data: dict[str, int],
     teacher: Mapping[str, object] | None = None,
     loss: Sequence[dict[str, float]],
@@ -80,6 +82,7 @@ def measure(
         replies: Of the organism under every condition, and of the base model on control prompts.
         settings: Of the run.
         opinions: Of other oracles on the same replies.
+        watched: Scores of monitors on the same replies.
         data: Counts of examples, prompts and families.
         teacher: What a teacher's replies took, if the run has one.
         loss: The loss curve.
@@ -88,7 +91,7 @@ def measure(
         peak_rss_bytes: Most resident memory of any of them.
     """
     sets = {part: [reply for reply in replies if reply.part is part] for part in SETS}
-    found = {str(part): findings(rows, opinions) for part, rows in sets.items() if rows}
+    found = {str(part): findings(rows, opinions, watched) for part, rows in sets.items() if rows}
     families = "seen" if "seen" in found else "test"
     return Results(
         organism=settings.organism,
@@ -109,7 +112,7 @@ def measure(
     )
 
 
-def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Findings:
+def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS, watched: Watched = NOT_WATCHED) -> Findings:
     """All that is measured on one set of prompts."""
     return Findings(
         conditions=conditions(replies),
@@ -122,6 +125,7 @@ def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Find
         groups=groups(replies),
         by_reading=by_reading(replies),
         oracles=oracles(replies, opinions),
+        monitors=monitors(replies, watched, level=LEVEL),
     )
 
 

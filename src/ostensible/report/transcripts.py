@@ -8,10 +8,12 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ostensible.analysis.monitoring import Watched
 from ostensible.analysis.opinions import JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Key, Reply
 from ostensible.code.extract import extract
@@ -25,6 +27,17 @@ Scores = Mapping[str, Mapping[Key, float | None]]
 """What each monitor gave each reply, by the monitor's name as it is shown."""
 
 ID_DIGITS = 12
+_VIEWS = {"cot": "thoughts", "answer": "answer", "both": "both"}
+
+
+def named(watched: Watched) -> Scores:
+    """What monitors gave, by the name of each and what it sees."""
+    return {
+        f"{monitor} · {_VIEWS[view]}": {
+            key: None if math.isnan(scores[place]) else float(scores[place]) for key, place in watched.places.items()
+        }
+        for (monitor, view), scores in watched.scores.items()
+    }
 
 
 def pack(replies: Sequence[Reply], organism: Organism, opinions: Opinions, scores: Scores) -> str:
