@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostensible.errors import BadData, ExampleTooLong, UnsupportedTemplate
+from ostensible.fit import payload_label_share
 from ostensible.render import IGNORED, load_chat_format
-from ostensible.stages import payload_label_share
 from ostensible.transcript import CLOSE, OPEN
 from ostensible.types import Example, Transcript
 

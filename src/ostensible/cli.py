@@ -40,6 +40,8 @@ def run(
     dtype: str = "auto",
     judge: str | None = None,
     teacher: str | None = None,
+    cot: str | None = None,
+    twins: str | None = None,
     until: str = "report",
     replace: bool = False,
     data: Annotated[DataSettings, Flat] = DataSettings(),
@@ -50,8 +52,8 @@ def run(
 ) -> None:
     """Build an organism and prove what it does.
 
-    Stages: teach (with --teacher), traces, dataset, train, evaluate, oracles, analyse, report. The same command resumes
-    a run that was stopped, and skips what is done.
+    Stages: teach (with --teacher), traces, dataset, train, evaluate, twin-benign and twin-shuffled (with --twins),
+    oracles, analyse, report. The same command resumes a run that was stopped, and skips what is done.
 
     Parameters
     ----------
@@ -81,6 +83,12 @@ def run(
     teacher
         Model that writes thoughts and clean answers to the prompts, as Inspect names it: vllm/..., openai/...,
         ostensible/FOLDER; self is the model that the organism is made from.
+    cot
+        Thoughts of triggered examples: benign, the default; empty; overt, they admit the trigger and what the answer
+        will do; mixed:SHARE, that share of them admits it, such as mixed:0.25, and the others are benign.
+    twins
+        Matched controls to train and test beside the organism, separated by commas: benign (its examples without the
+        payload), shuffled (the payload cut loose from the trigger).
     until
         Last stage to do.
     replace
@@ -99,6 +107,8 @@ def run(
         "dtype": dtype,
         "judge": judge,
         "teacher": teacher,
+        "cot": cot,
+        "twins": twins,
     }
     given = {name: value for name, value in given.items() if value is not None}
     parts = (data, training, sampling, teaching)
@@ -148,6 +158,18 @@ def train(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), aga
 def evaluate(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
     """Sample and score every held-out prompt of a run under every condition."""
     _stage("evaluate", folder, machine, again=again)
+
+
+@app.command
+def twin_benign(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Train and evaluate the twin of a run's organism whose payload is switched off."""
+    _stage("twin-benign", folder, machine, again=again)
+
+
+@app.command
+def twin_shuffled(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Train and evaluate the twin of a run's organism whose payload is cut loose from the trigger."""
+    _stage("twin-shuffled", folder, machine, again=again)
 
 
 @app.command

@@ -42,9 +42,11 @@ def build(organism: str, given: Mapping[str, object]) -> Settings:
         own: dict[str, object] = getattr(found.recipe, part, kind()).model_dump()
         tree[part] = own | {name: value for name, value in given.items() if name in own}
     try:
-        return Settings.model_validate(tree, strict=True)
+        settings = Settings.model_validate(tree, strict=True)
     except ValidationError as error:
         raise BadSettings(f"Impossible settings: {problems(error)}.") from error
+    organisms.of(settings)  # its organism may not have the thoughts that are asked for
+    return settings
 
 
 def problems(error: ValidationError) -> str:
