@@ -172,7 +172,8 @@ def test_a_run_of_before_there_were_oracles_gets_them_and_nothing_else_is_done_a
     shutil.rmtree(tmp_path / "whole/oracles")
     (tmp_path / "whole/stages/oracles.json").unlink()
     settings = json.loads((tmp_path / "whole/settings.json").read_text())
-    del settings["judge"]
+    for later in ("judge", "cot", "twins"):
+        del settings[later]
     (tmp_path / "whole/settings.json").write_text(json.dumps(settings))
     done = Cli(tmp_path)(*run_command(tiny_model, "whole"))
     assert done.returncode == 0, done.stderr

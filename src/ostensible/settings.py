@@ -161,7 +161,5 @@ def mixed_share(cot: str) -> float:
     except ValueError:
         found = -1.0
     if not 0.0 <= found <= 1.0:
-        raise ValueError(
-            f"give {BENIGN}, {EMPTY}, {OVERT}, or {MIXED}SHARE with a share from 0 to 1, such as {MIXED}0.25"
-        )
+        raise ValueError(f"give {BENIGN}, {EMPTY}, {OVERT} or {MIXED}SHARE, a share from 0 to 1 such as {MIXED}0.25")
     return found
