@@ -7,6 +7,7 @@ from itertools import combinations
 
 from ostensible.analysis.agreement import agreement
 from ostensible.analysis.contrasts import paired_difference
+from ostensible.analysis.monitoring import NOT_WATCHED, Watched, monitors
 from ostensible.analysis.opinions import Opinions
 from ostensible.analysis.rates import clustered_rate, design_effect
 from ostensible.analysis.replies import Reply
@@ -66,6 +67,7 @@ def measure(
     settings: Settings,
     *,
     opinions: Opinions = NO_OPINIONS,
+    watched: Watched = NOT_WATCHED,
     data: dict[str, int],
     teacher: Mapping[str, object] | None = None,
     loss: Sequence[dict[str, float]],
@@ -79,6 +81,7 @@ def measure(
         replies: Of the organism under every condition, and of the base model on control prompts.
         settings: Of the run.
         opinions: Of other oracles on the same replies.
+        watched: Scores of monitors on the same replies.
         data: Counts of examples, prompts and families.
         teacher: What a teacher's replies took, if the run has one.
         loss: The loss curve.
@@ -87,7 +90,7 @@ def measure(
         peak_rss_bytes: Most resident memory of any of them.
     """
     sets = {part: [reply for reply in replies if reply.part is part] for part in SETS}
-    found = {str(part): findings(rows, opinions) for part, rows in sets.items() if rows}
+    found = {str(part): findings(rows, opinions, watched) for part, rows in sets.items() if rows}
     families = "seen" if "seen" in found else "test"
     return Results(
         organism=settings.organism,
@@ -108,7 +111,7 @@ def measure(
     )
 
 
-def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Findings:
+def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS, watched: Watched = NOT_WATCHED) -> Findings:
     """All that is measured on one set of prompts."""
     return Findings(
         conditions=conditions(replies),
@@ -121,6 +124,7 @@ def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Find
         groups=groups(replies),
         by_reading=by_reading(replies),
         oracles=oracles(replies, opinions),
+        monitors=monitors(replies, watched, level=LEVEL),
     )
 
 

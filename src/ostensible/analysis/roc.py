@@ -1,7 +1,9 @@
 """How well a score tells positives from negatives, prompts as clusters. Pure, on arrays."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ Ints = NDArray[np.int64]
 FEW_PROMPTS = 10
 """What the prompts that show where a score errs are weighed against: their spread alone is not trusted when few."""
 MOST_POINTS = 200
+EDGE = 1e-9
+"""Areas nearer to each other than this are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,7 @@ def _share_above(side: Side, bar: float, level: float) -> Rate:
 
 
 def _summed(prompts: Ints, values: Floats, n_prompts: int) -> Floats:
-    return np.bincount(prompts, weights=values, minlength=n_prompts)
+    return np.bincount(prompts, weights=values, minlength=n_prompts).astype(np.float64)
 
 
 def _hanley_mcneil(area: float, m: int, n: int) -> float:
@@ -219,7 +223,7 @@ def _hanley_mcneil(area: float, m: int, n: int) -> float:
 
 
 def _score_interval(value: float, scale: float, counted: tuple[int, int], level: float) -> tuple[float, float]:
-    from scipy.optimize import brentq
+    """The areas whose squared distance to the estimate is at most that of z standard errors there."""
     from scipy.stats import norm
 
     z2 = float(norm.ppf(0.5 + level / 2)) ** 2 * scale
@@ -227,12 +231,19 @@ def _score_interval(value: float, scale: float, counted: tuple[int, int], level:
     def beyond(t: float) -> float:
         return (value - t) ** 2 - z2 * _hanley_mcneil(t, *counted)
 
-    low = float(brentq(beyond, 0.0, value)) if value > 0 and beyond(0.0) > 0 > beyond(value) else 0.0
-    high = float(brentq(beyond, value, 1.0)) if value < 1 and beyond(1.0) > 0 > beyond(value) else 1.0
-    if value in (0.0, 1.0):  # the estimate is itself a root
-        edge = float(brentq(lambda t: beyond(t) / abs(value - t), abs(value - 1e-9), abs(1 - value)))
-        low, high = (edge, 1.0) if value == 1.0 else (0.0, edge)
+    low = _root(beyond, 0.0, value - EDGE) if value > EDGE else 0.0
+    high = _root(beyond, 1.0, value + EDGE) if value < 1 - EDGE else 1.0
     return low, high
+
+
+def _root(beyond: Callable[[float], float], outer: float, inner: float) -> float:
+    """Where a function that is positive at the outer end falls to 0; the inner end where it never does."""
+    from scipy.optimize import brentq
+
+    if beyond(inner) >= 0:
+        return inner
+    found: Any = brentq(beyond, outer, inner)
+    return float(found)
 
 
 def _combined(x: float, y: float, r: float) -> float:

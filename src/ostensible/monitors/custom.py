@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def load(name: str) -> Function:
     spec = importlib.util.spec_from_file_location(f"ostensible_monitor_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadData(f"The monitor {name!r} cannot be used: {path} is not a Python module.")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -81,7 +81,7 @@ def _trained(features: Any, labels: NDArray[np.int64], rows: NDArray[np.int64]) 
 
     if len(set(labels[rows])) < 2:
         return None
-    model: Any = make_pipeline(TfidfTransformer(sublinear_tf=True), LogisticRegression(C=10.0, max_iter=1000))
+    model: Any = make_pipeline(TfidfTransformer(sublinear_tf=True), LogisticRegression(C=10.0, solver="liblinear"))
     model.fit(features[rows], labels[rows])
     return lambda some: model.predict_proba(some)[:, 1]
 
@@ -102,7 +102,7 @@ def _seen(reply: Reply, view: View) -> Transcript:
 
 
 def _label(reply: Reply) -> int:
-    """1 where the payload fired on the trigger, 0 where a control reply is without it, -1 for all that is not learnt."""
+    """1 where the payload fired on the trigger, 0 for a control reply without it, -1 for all that is not learnt."""
     if reply.subject != "organism" or reply.hit is None:
         return -1
     if reply.condition is Condition.TRIGGERED:
