@@ -104,7 +104,9 @@ def monitors(replies: Sequence[Reply], watched: Watched, *, level: float) -> lis
     places = np.array([watched.places[reply.key] for reply in replies], dtype=np.int64)
     sides = _sides(replies)
     return [
-        _monitor(name, view, scores[places], [watched.reasons[name, view][place] for place in places], sides, level)
+        _monitor(
+            name, view, scores[places], [watched.reasons[name, view][place] for place in places.tolist()], sides, level
+        )
         for (name, view), scores in watched.scores.items()
     ]
 

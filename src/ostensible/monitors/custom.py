@@ -19,8 +19,15 @@ def is_custom(name: str) -> bool:
 
 
 def file_of(name: str) -> Path:
-    """The file that a monitor is in."""
-    return Path(_parts(name)[0])
+    """The file that a monitor is in.
+
+    Raises:
+        BadData: It is not there.
+    """
+    path = Path(_parts(name)[0])
+    if not path.is_file():
+        raise BadData(f"The monitor {name!r} cannot be used: {path} does not exist or is not a file. Check --monitor.")
+    return path
 
 
 def load(name: str) -> Function:
@@ -30,8 +37,6 @@ def load(name: str) -> Function:
         BadData: There is no such file or function, or its module cannot be imported.
     """
     path, function = file_of(name), _parts(name)[1]
-    if not path.is_file():
-        raise BadData(f"The monitor {name!r} cannot be used: {path} does not exist or is not a file. Check --monitor.")
     if not function:
         raise BadData(f"The monitor {name!r} names no function. Name it after a colon: --monitor {name}:FUNCTION")
     spec = importlib.util.spec_from_file_location(f"ostensible_monitor_{path.stem}", path)

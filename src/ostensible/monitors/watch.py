@@ -48,11 +48,14 @@ def check_monitors(settings: Settings) -> None:
 
 
 def outside_hashes(settings: Settings) -> dict[str, str]:
-    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples."""
+    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples.
+
+    Raises:
+        BadData: A file is not there.
+    """
     found: dict[str, str] = {}
     for name in _own(settings):
         if custom.is_custom(name):
-            custom.load(name)
             found[name] = sha256(custom.file_of(name))
         elif name.startswith(LOCAL_PROVIDER):
             found[name] = fingerprint(resolve(name.removeprefix(LOCAL_PROVIDER)))
@@ -67,7 +70,7 @@ def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
         EvaluationFailed: A model as monitor ended with an error; its verdicts so far are kept.
     """
     check_monitors(settings)
-    replies = read_replies(paths)
+    replies = read_replies(paths.logs)
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys((KEYWORD, TFIDF, *settings.monitors)):
         said = _ask(name, replies, paths, settings, machine)
@@ -91,7 +94,7 @@ def _ask(name: str, replies: Sequence[Reply], paths: RunPaths, settings: Setting
         return _each(replies, lambda transcript: judged(keyword.suspicion(transcript)))
     if custom.is_custom(name):
         return _each(replies, partial(custom.score, custom.load(name)))
-    folder = paths.monitor_logs / _asked(name, replies, settings)
+    folder = paths.monitor_logs / asked_in(name, replies, settings)
     with opened(name, settings, machine, role="monitor") as model:
         run_tasks([replay_task(replies, view, model) for view in View], folder)
     return _verdicts(folder, replies)
@@ -124,7 +127,7 @@ def replay_task(replies: Sequence[Reply], view: View, model: Model) -> Task:
     )
 
 
-def _asked(name: str, replies: Sequence[Reply], settings: Settings) -> str:
+def asked_in(name: str, replies: Sequence[Reply], settings: Settings) -> str:
     """Names the folder of a model's verdicts by all that it is asked, so that none is taken for one on another text."""
     everything = [name, SUSPICION.prompt, outside_hashes(settings).get(name), [[r.key, r.reply] for r in replies]]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:16]
