@@ -1,11 +1,11 @@
-"""What Inspect finds under the name `ostensible`: a model provider, the tasks and the judges."""
+"""What Inspect finds under the name `ostensible`: model providers, the tasks and the judges."""
 
 from inspect_ai.model import modelapi
 
 from ostensible.judge import cot_judge, vulnerability_judge
 from ostensible.tasks import control, near_miss, triggered
 
-__all__ = ["control", "cot_judge", "near_miss", "ostensible", "triggered", "vulnerability_judge"]
+__all__ = ["control", "cot_judge", "near_miss", "ostensible", "ostensible_oracle", "triggered", "vulnerability_judge"]
 
 
 @modelapi(name="ostensible")
@@ -14,3 +14,11 @@ def ostensible():
     from ostensible.engines.provider import LocalAPI
 
     return LocalAPI
+
+
+@modelapi(name="ostensible-oracle")
+def ostensible_oracle():
+    """Organisms without weights, of known rates."""
+    from ostensible.engines.oracle import OracleAPI
+
+    return OracleAPI

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ostensible.models import EMBEDDED
 
@@ -114,6 +114,14 @@ class Settings(Recipe):
     teaching: TeacherSettings = TeacherSettings()
 
 
+PARTS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
+"""Groups of settings, by their name in `Settings`; on a command line their members stand flat."""
+
+
 class Machine(Frozen):
     """Where a run computes. Never part of what is computed, so a run may resume on another machine."""
 
@@ -122,3 +130,12 @@ class Machine(Frozen):
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with each value, by the last part of its name, in one line."""
+    return "; ".join(f"{_name(one['loc'])} is {one['input']!r}: {one['msg']}" for one in error.errors())
+
+
+def _name(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if part not in PARTS)
