@@ -15,9 +15,9 @@ from ostensible import prompts, tables
 from ostensible.analysis.measure import measure
 from ostensible.analysis.replies import read_replies
 from ostensible.code import sandbox
+from ostensible.engines.errors import UnsupportedChat
 from ostensible.engines.oracle import recognise, write_reply
 from ostensible.engines.provider import REPLY
-from ostensible.engines.errors import UnsupportedChat
 from ostensible.errors import BadData, BadSettings, UnknownName
 from ostensible.organisms import ORGANISMS, find
 from ostensible.parts.mentions import speaks_of
