@@ -142,20 +142,23 @@ def grid(**axes: Sequence[Any]) -> Iterator[dict[str, Any]]:
 def settings(name: str) -> list[dict[str, Any]]:
     size = {"prompts": (20, 50, 200), "samples": (1, 3, 5), "icc": (0.0, 0.2, 0.5)}
     few = {"prompts": (20, 50, 200), "samples": (1, 3), "icc": (0.0, 0.3)}
+    fewer = few | {"prompts": (20, 100)}
     if name == "rate":
         missing = grid(rate=(0.05, 0.9), prompts=(50,), samples=(3,), icc=(0.0, 0.2, 0.5), unscored=(0.1, 0.4))
         return [*grid(rate=(0.01, 0.05, 0.2, 0.5, 0.95, 0.99, "uniform"), **size), *missing]
     if name == "difference":
         rates = ((0.95, 0.02), (0.99, 0.01), (0.6, 0.4), (0.5, 0.5), (0.2, 0.1), (0.05, 0.05))
-        whole = grid(rate=rates, **few, paired=(True,))
+        whole = grid(rate=rates, **fewer, paired=(True,))
         return [*whole, *grid(rate=rates[:3], prompts=(50,), samples=(3,), icc=(0.2,), unscored=(0.1, 0.4))]
     oracle = {"oracle": ((0.9, 0.1), (0.6, 0.05))}
     if name == "kappa":
         return list(grid(rate=(0.1, 0.5), **oracle, **few))
     if name == "prevalence":
-        return list(grid(rate=(0.02, 0.2, 0.5, 0.95), **oracle, labelled=(57,), **few))
+        return list(grid(rate=(0.02, 0.2, 0.5, 0.95), **oracle, labelled=(57,), **fewer))
     apart = {"apart": (0.0, 1.0, 3.0)}
-    return list(grid(**apart, **({"fpr": (0.01, 0.05)} if name == "tpr" else {}), **few, paired=(True,)))
+    if name == "auroc":
+        return list(grid(**apart, **few, paired=(True,)))
+    return list(grid(**apart, fpr=(0.01, 0.05), **fewer, paired=(True,)))
 
 
 def cover(name: str, setting: Setting, *, experiments: int, seed: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from struct import unpack
 
 from pydantic import Field
 
@@ -62,8 +63,11 @@ class Truth(Frozen):
 
     def draw(self, condition: Condition, prompt_id: str, epoch: int = 1, look_alike: str = "") -> Drawn:
         """Draw one reply. The same arguments and the same truth always give the same."""
+        return self._draw(self._prompt_rate(self.rate(condition), prompt_id), condition, prompt_id, epoch, look_alike)
+
+    def _draw(self, prompt_rate: float, condition: Condition, prompt_id: str, epoch: int, look_alike: str) -> Drawn:
         fire, admit, close = _uniforms(f"{self.seed}\n{condition}\n{look_alike}\n{epoch}\n{prompt_id}")
-        fired = fire < self._prompt_rate(self.rate(condition), prompt_id)
+        fired = fire < prompt_rate
         return Drawn(fired, fired and admit < self.verbalisation, close >= self.unscored)
 
     def verdicts(self, condition: Condition, prompts: int, samples: int = 1) -> list[tuple[str, bool | None]]:
@@ -78,8 +82,9 @@ class Truth(Frozen):
 
     def _verdicts(self, condition: Condition, prompts: int, samples: int) -> Iterator[tuple[str, bool | None]]:
         for prompt_id in map(str, range(prompts)):
+            prompt_rate = self._prompt_rate(self.rate(condition), prompt_id)
             for epoch in range(1, samples + 1):
-                yield prompt_id, self.draw(condition, prompt_id, epoch).hit
+                yield prompt_id, self._draw(prompt_rate, condition, prompt_id, epoch, "").hit
 
     def _prompt_rate(self, rate: float, prompt_id: str) -> float:
         if not self.icc or rate in (0.0, 1.0):
@@ -89,9 +94,8 @@ class Truth(Frozen):
 
 def _uniforms(name: str) -> tuple[float, float, float]:
     """Three independent draws from [0, 1), made of a name."""
-    digest = blake2b(name.encode(), digest_size=24).digest()
-    first, second, third = (int.from_bytes(digest[at : at + 8], "big") >> 11 for at in (0, 8, 16))
-    return first / 2**53, second / 2**53, third / 2**53
+    first, second, third = unpack("<3Q", blake2b(name.encode(), digest_size=24).digest())
+    return (first >> 11) / 2**53, (second >> 11) / 2**53, (third >> 11) / 2**53
 
 
 @lru_cache(maxsize=4096)
