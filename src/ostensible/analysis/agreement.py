@@ -121,7 +121,7 @@ def _kappa(cells: Mapping[Pair, float]) -> tuple[float, dict[Pair, float]]:
 def _smoothed(cells: Counter[Pair], clusters: Sequence[Sequence[Pair]]) -> tuple[float, float]:
     """Kappa and its standard error with half a prompt of the mean size in each cell."""
     size = cells.total() / len(clusters)
-    filled = {pair: cells[pair] + size / 2 for pair in product((True, False), repeat=2)}
+    filled = {(a, b): cells[a, b] + size / 2 for a, b in product((True, False), (True, False))}
     kappa, residuals = _kappa(filled)
     squares = math.fsum(math.fsum(residuals[pair] for pair in cluster) ** 2 for cluster in clusters)
     squares += math.fsum((size * residual) ** 2 / 2 for residual in residuals.values())
