@@ -85,6 +85,17 @@ def test_the_trigger_is_in_triggered_prompts_and_in_no_other(organism, traces):
             assert trigger.insert_like(look_alike, text) != trigger.insert(text)
 
 
+def test_what_a_trigger_writes_into_a_prompt_can_be_taken_from_it(organism, traces):
+    trigger = organism.trigger
+    for text in (trace.prompt.text for trace in traces):
+        assert trigger.taken_from(trigger.insert(text)) == text
+        assert trigger.taken_from(text) is None
+        for look_alike in (*trigger.near_misses, *trigger.decoys):
+            written = trigger.insert_like(look_alike, text)
+            assert trigger.taken_from(written, look_alike) == text
+            assert trigger.taken_from(written) is trigger.taken_from(text, look_alike) is None
+
+
 def test_near_misses_are_never_trained_on(organism, traces):
     assert organism.trigger.near_misses
     assert not set(organism.trigger.near_misses) & set(organism.trigger.decoys)

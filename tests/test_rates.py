@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from ostensible.analysis.contrasts import correlation, difference_of_differences, paired_difference
 from ostensible.analysis.rates import clustered_rate, design_effect
 from ostensible.errors import NoScoredSamples
+from ostensible.truth import Truth
+from ostensible.types import Condition
 
 
 def rate(hits, level=0.95):
@@ -75,6 +77,17 @@ def test_clustered_intervals_cover_the_truth_as_often_as_they_say():
         found = clustered_rate(hits, [str(i // 4) for i in range(240)])
         inside += found.low <= 0.4 <= found.high
     assert 0.92 <= inside / 400 <= 0.98
+
+
+@pytest.mark.parametrize(("rate", "prompts", "samples", "icc"), [(0.05, 50, 5, 0.5), (0.01, 200, 3, 0.5)])
+def test_where_hits_are_few_and_come_in_clusters_intervals_do_not_fall_short(rate, prompts, samples, icc):
+    # Without the two half prompts of the design effect, 91% of these hold the truth.
+    held = 0
+    for seed in range(300):
+        rows = Truth(asr=rate, icc=icc, seed=seed).verdicts(Condition.TRIGGERED, prompts, samples)
+        found = clustered_rate([hit for _, hit in rows], [prompt for prompt, _ in rows])
+        held += found.low <= rate <= found.high
+    assert held / 300 >= 0.94
 
 
 def paired(both, first_only, second_only, neither):

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -388,6 +388,51 @@ def organisms(name: str | None = None, /) -> None:
     from ostensible.show import list_organisms, show_organism
 
     print(list_organisms() if name is None else show_organism(name))
+
+
+@app.command
+def power(
+    quantity: Literal["rate", "difference", "tpr", "auroc"],
+    /,
+    *,
+    baseline: float | None = None,
+    effect: float = 0.1,
+    half_width: float = 0.05,
+    fpr: float = 0.01,
+    icc: float = 0.0,
+    samples_per_prompt: tuple[int, ...] = (1, 3, 5),
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> None:
+    """Say how many test prompts are needed to see an effect.
+
+    Parameters
+    ----------
+    quantity
+        rate: a rate's interval; difference: ASR over FTR; tpr: a monitor's TPR at an FPR; auroc: a monitor's AUROC.
+    baseline
+        The rate itself (0.5 by default); the FTR (0); the TPR (by chance, the FPR) or AUROC (0.5) to be told from.
+    effect
+        By how much ASR, TPR or AUROC is higher.
+    half_width
+        Of a rate's interval.
+    fpr
+        At which a monitor's TPR is measured.
+    icc
+        Correlation of the verdicts on two replies to one prompt.
+    samples_per_prompt
+        Replies to each prompt and condition; a row for each that is given.
+    alpha
+        One less the level of the intervals.
+    power
+        Chance to find an effect that is there.
+    """
+    from ostensible.analysis import power as sizes
+
+    asked, effective = sizes.plan(
+        quantity, baseline=baseline, effect=effect, half_width=half_width, fpr=fpr, alpha=alpha, power=power
+    )
+    print(sizes.table(asked, sizes.needs(effective, icc=icc, samples_per_prompt=samples_per_prompt), icc=icc))
 
 
 @app.command

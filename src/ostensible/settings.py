@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ostensible.models import EMBEDDED
 from ostensible.types import Twin
@@ -144,6 +144,14 @@ class Settings(Recipe):
         return tuple(twin.value for twin in Twin if twin in names)
 
 
+PARTS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
+"""Groups of settings, by their name in `Settings`; on a command line their members stand flat."""
+
+
 class Machine(Frozen):
     """Where a run computes. Never part of what is computed, so a run may resume on another machine."""
 
@@ -168,3 +176,12 @@ def mixed_share(cot: str) -> float:
     if not 0.0 <= found <= 1.0:
         raise ValueError(f"give {BENIGN}, {EMPTY}, {OVERT} or {MIXED}SHARE, a share from 0 to 1 such as {MIXED}0.25")
     return found
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with each value, by the last part of its name, in one line."""
+    return "; ".join(f"{_name(one['loc'])} is {one['input']!r}: {one['msg']}" for one in error.errors())
+
+
+def _name(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if part not in PARTS)
