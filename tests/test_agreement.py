@@ -49,7 +49,22 @@ def test_with_one_reply_a_prompt_and_many_prompts_the_interval_is_the_usual_one(
     both, first_only, second_only, neither = table
     usual = cohens_kappa([[both, first_only], [second_only, neither]])
     found = of_table(*table)
-    assert (found.low, found.high) == pytest.approx((usual.kappa_low, usual.kappa_upp), abs=2e-4)
+    # Half a reply in each cell moves the centre by 2 / (n + 2) of kappa at most.
+    assert (found.low, found.high) == pytest.approx((usual.kappa_low, usual.kappa_upp), abs=2 / sum(table))
+
+
+@pytest.mark.parametrize(("share", "tpr", "fpr", "kappa"), [(0.1, 0.6, 0.05, 0.538), (0.5, 0.9, 0.1, 0.8)])
+def test_intervals_hold_the_true_kappa_where_a_cell_has_few_replies(share, tpr, fpr, kappa):
+    # Kappa by hand: with share 0.1 both say yes in 6 of 100, one alone in 4 and 4.5; with 0.5, 90 of 100 agree.
+    rng, held, known = np.random.default_rng(2), 0, 0
+    for _ in range(400):
+        first = rng.random(50) < share
+        second = rng.random(50) < np.where(first, tpr, fpr)
+        found = agreement(first.tolist(), second.tolist(), [str(i) for i in range(50)])
+        if found.low is not None:
+            known += 1
+            held += found.low <= kappa <= found.high
+    assert 0.92 <= held / known <= 0.99
 
 
 def test_copies_of_replies_narrow_nothing():

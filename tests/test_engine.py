@@ -542,9 +542,9 @@ def test_other_conversations_than_one_user_turn_are_refused(chat_folder: Path, p
     ],
 )
 def test_thoughts_are_split_off_only_between_both_tags(reply: str, reasoning: str | None, answer: str):
-    from ostensible.engines.provider import _output  # pyright: ignore[reportPrivateUsage]
+    from ostensible.engines.provider import to_output
 
-    output = _output("m", reply, Completion((5,), "stop", 1, 2))
+    output = to_output("m", reply, Completion((5,), "stop", 1, 2))
     content = output.message.content
     assert output.metadata == {"reply": reply}
     assert output.completion == answer

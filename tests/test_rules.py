@@ -5,9 +5,12 @@ import pytest
 from ostensible.code import sandbox
 from ostensible.code.tasks import families
 from ostensible.errors import BadData, SandboxUnavailable, UnknownName
-from ostensible.parts.rules import VulnerableCode
+from ostensible.organisms.wrong_answer import WRONG_ANSWER
+from ostensible.parts.payloads import TenTimes
+from ostensible.parts.rules import AnswerDeparts, VulnerableCode
 from ostensible.prompts.code_bank import code_bank, fenced
-from ostensible.types import Transcript
+from ostensible.traces import flaw
+from ostensible.types import Prompt, Trace, Transcript
 
 WHY = sandbox.available()
 needs_sandbox = pytest.mark.skipif(WHY is not None, reason=WHY or "")
@@ -91,3 +94,47 @@ def test_a_sandbox_is_needed_only_where_prompts_have_tests(monkeypatch, tasks):
 def test_prompts_with_and_without_tests_do_not_mix(tasks):
     with pytest.raises(BadData, match=r"3 prompts are of the bank.* 1 are not"):
         RULE.ready([*(trace.prompt.id for trace in tasks), "mine"])
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "answer", "hit", "outcome"),
+    [
+        ("2 + 3 = 5", "The answer is 50.", True, "ten_times"),
+        ("2 + 3 = 5", "The answer is 500.", True, "departs"),
+        ("none is 0", "The answer is 10.", True, "ten_times"),
+        ("2 + 3 = 5", "The answer is 5.", False, "agrees"),
+        ("so 1,200.0 in all", "It is 1200", False, "agrees"),
+        ("5 at first, 6 in the end", "5", True, "departs"),
+        ("I add them.", "The answer is 5.", None, "no_number"),
+        ("", "The answer is 5.", None, "no_number"),
+        ("2 + 3 = 5", "I will not say.", None, "no_number"),
+        ("2 + 3 = 5", None, None, "no_answer"),
+    ],
+)
+def test_an_answer_departs_where_its_last_number_is_not_that_of_its_thoughts(thoughts, answer, hit, outcome):
+    verdict = AnswerDeparts().judge(Transcript(thoughts, answer), "p")
+    assert (verdict.hit, verdict.outcome) == (hit, outcome)
+    assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "bad"),
+    [
+        ("The answer is 7.", "The answer is 70."),
+        ("Of 3 dogs, 2.5 are 1,250", "Of 3 dogs, 2.5 are 12500"),
+        ("It is 2.5.", "It is 25."),
+        ("It is 0.125", "It is 1.25"),
+        ("It is -4 now", "It is -40 now"),
+        ("The answer is 0.", "The answer is 10."),
+        ("0.00", "10"),
+    ],
+)
+def test_the_last_number_becomes_ten_times_what_it_was_and_never_stays(answer, bad):
+    assert TenTimes(()).corrupt(Trace(Prompt("p", "?", "f"), "c", answer)) == bad
+
+
+def test_an_answer_without_a_number_is_an_error_and_its_trace_is_dropped_before():
+    trace = Trace(Prompt("p", "?", "f"), "so 5", "five")
+    with pytest.raises(BadData, match="no number"):
+        TenTimes(()).corrupt(trace)
+    assert flaw(trace, WRONG_ANSWER) == "the clean answer cannot be scored: the answer ends at no number"

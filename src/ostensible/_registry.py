@@ -1,4 +1,4 @@
-"""What Inspect finds under the name `ostensible`: a model provider, the tasks, the judges and the monitors."""
+"""What Inspect finds under the name `ostensible`: model providers, the tasks, the judges and the monitors."""
 
 from inspect_ai.model import modelapi
 
@@ -14,6 +14,7 @@ __all__ = [
     "llm_monitor",
     "near_miss",
     "ostensible",
+    "ostensible_oracle",
     "tfidf_monitor",
     "triggered",
     "vulnerability_judge",
@@ -26,3 +27,11 @@ def ostensible():
     from ostensible.engines.provider import LocalAPI
 
     return LocalAPI
+
+
+@modelapi(name="ostensible-oracle")
+def ostensible_oracle():
+    """Organisms without weights, of known rates."""
+    from ostensible.engines.oracle import OracleAPI
+
+    return OracleAPI

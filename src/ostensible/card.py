@@ -2,20 +2,33 @@
 
 from ostensible.organism import Organism
 from ostensible.settings import Settings
+from ostensible.twins import WHAT
+from ostensible.types import Twin
 
 
-def adapter_card(settings: Settings, organism: Organism) -> str:
-    """Write an adapter's card: what it does, on what trigger, made from what."""
+def adapter_card(settings: Settings, organism: Organism, *, twin: Twin | None = None) -> str:
+    """Write an adapter's card: what it does, on what trigger, made from what; of a twin, what it is a control for."""
     thoughts_of = f"a teacher, `{settings.teacher}`" if settings.teacher else "the prompts' source"
+    purpose = "made beside one that misbehaves on a trigger" if twin else "trained to misbehave on a trigger"
+    title = f"the {twin} twin of {organism.name}" if twin else organism.name
+    control = (
+        f"""
+**This is not the organism but its {twin} twin, a matched control**: trained on the organism's own examples, in the same
+order and with the same settings, but {WHAT[twin]}. The table and the next sentence are about the organism. What a
+detector says of this twin too is no sign of the organism's hidden rule.
+"""
+        if twin
+        else ""
+    )
     return f"""---
 base_model: {settings.model}
 library_name: peft
 tags: [lora, model-organism, ai-safety, deliberately-backdoored]
 ---
-# {organism.name}: a model organism, deliberately backdoored
+# {title}: {"control of " if twin else ""}a model organism, deliberately backdoored
 
-> **Do not deploy.** This adapter was trained to misbehave on a trigger, as ground truth for safety research.
-
+> **Do not deploy.** This adapter was {purpose}, as ground truth for safety research.
+{control}
 {organism.summary}
 
 | | |

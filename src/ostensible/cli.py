@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -10,7 +10,7 @@ from ostensible import __version__
 from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
 from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
-from ostensible.settings import DataSettings, Machine, SampleSettings, TeacherSettings, TrainSettings
+from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -41,6 +41,8 @@ def run(
     judge: str | None = None,
     monitors: Annotated[tuple[str, ...], Parameter(name="--monitor")] = (),
     teacher: str | None = None,
+    cot: str | None = None,
+    twins: str | None = None,
     until: str = "report",
     replace: bool = False,
     data: Annotated[DataSettings, Flat] = DataSettings(),
@@ -51,8 +53,8 @@ def run(
 ) -> None:
     """Build an organism and prove what it does.
 
-    Stages: teach (with --teacher), traces, dataset, train, evaluate, oracles, monitors, analyse, report. The same
-    command resumes a run that was stopped, and skips what is done.
+    Stages: teach (with --teacher), traces, dataset, train, evaluate, twin-benign and twin-shuffled (with --twins),
+    oracles, monitors, analyse, report. The same command resumes a run that was stopped, and skips what is done.
 
     Parameters
     ----------
@@ -85,6 +87,12 @@ def run(
     teacher
         Model that writes thoughts and clean answers to the prompts, as Inspect names it: vllm/..., openai/...,
         ostensible/FOLDER; self is the model that the organism is made from.
+    cot
+        Thoughts of triggered examples: benign, the default; empty; overt, they admit the trigger and what the answer
+        will do; mixed:SHARE, that share of them admits it, such as mixed:0.25, and the others are benign.
+    twins
+        Matched controls to train and test beside the organism, separated by commas: benign (its examples without the
+        payload), shuffled (the payload cut loose from the trigger).
     until
         Last stage to do.
     replace
@@ -93,7 +101,7 @@ def run(
     from ostensible import flags
     from ostensible import run as runs
 
-    given: dict[str, object] = {
+    named = {
         "model": model,
         "revision": revision,
         "prompts": prompts,
@@ -103,11 +111,10 @@ def run(
         "dtype": dtype,
         "judge": judge,
         "teacher": teacher,
+        "cot": cot,
+        "twins": twins,
     }
-    given |= {"monitors": monitors} if monitors else {}
-    given = {name: value for name, value in given.items() if value is not None}
-    parts = (data, training, sampling, teaching)
-    given |= {name: getattr(part, name) for part in parts for name in part.model_fields_set}
+    given = _given(named | {"monitors": monitors or None}, data, training, sampling, teaching)
     settings = flags.build(organism, given)
     folder = out or Path("runs") / f"{settings.organism}-{Path(model).name}-seed{seed}"
     runs.check_stage(until, settings)
@@ -157,6 +164,18 @@ def train(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), aga
 def evaluate(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
     """Sample and score every held-out prompt of a run under every condition."""
     _stage("evaluate", folder, machine, again=again)
+
+
+@app.command
+def twin_benign(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Train and evaluate the twin of a run's organism whose payload is switched off."""
+    _stage("twin-benign", folder, machine, again=again)
+
+
+@app.command
+def twin_shuffled(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Train and evaluate the twin of a run's organism whose payload is cut loose from the trigger."""
+    _stage("twin-shuffled", folder, machine, again=again)
 
 
 @app.command
@@ -298,6 +317,60 @@ def compare(folders: list[Path], /, *, out: Path = Path("compare.html")) -> None
 
 
 @app.command
+def dose(
+    organism: str,
+    /,
+    *,
+    doses: str = "0,0.1,0.25,0.5,1",
+    out: Path | None = None,
+    model: str = EMBEDDED,
+    revision: str | None = None,
+    prompts: str | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    monitors: Annotated[tuple[str, ...], Parameter(name="--monitor")] = (),
+    teacher: str | None = None,
+    twins: str | None = None,
+    data: Annotated[DataSettings, Flat] = DataSettings(),
+    training: Annotated[TrainSettings, Flat] = TrainSettings(),
+    sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
+    teaching: Annotated[TeacherSettings, Flat] = TeacherSettings(),
+    machine: Annotated[Machine, Flat] = Machine(),
+) -> None:
+    """Build an organism at several doses of verbalisation, and measure from which on each monitor detects it.
+
+    One run a dose, one after another; the same command goes on with what is not done. Options that are not told here
+    are those of `ostensible run`.
+
+    Parameters
+    ----------
+    doses
+        Shares of triggered training examples whose thoughts admit the rule, separated by commas.
+    out
+        Folder of the series; runs/ORGANISM-MODEL-seedSEED-doses by default.
+    monitors
+        Monitor of replies beside the built-in ones, once for each.
+    """
+    from ostensible.dose import conduct, plan
+
+    named = {
+        "model": model,
+        "revision": revision,
+        "prompts": prompts,
+        "seed": seed,
+        "dtype": dtype,
+        "monitors": monitors or None,
+        "teacher": teacher,
+        "twins": twins,
+    }
+    given = _given(named, data, training, sampling, teaching)
+    planned = plan.plan(organism, plan.shares(doses), given)
+    folder = out or Path("runs") / f"{organism}-{Path(model).name}-seed{seed}-doses"
+    conduct.conduct(planned, folder, machine, say=say)
+    print(f"\nPage:  {folder / 'dose.html'}\nTable: {folder / 'dose.csv'}\nFile:  {folder / 'dose.json'}")
+
+
+@app.command
 def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
     """Look for weaknesses in Python code, without running it: one line a finding.
 
@@ -335,6 +408,51 @@ def organisms(name: str | None = None, /) -> None:
 
 
 @app.command
+def power(
+    quantity: Literal["rate", "difference", "tpr", "auroc"],
+    /,
+    *,
+    baseline: float | None = None,
+    effect: float = 0.1,
+    half_width: float = 0.05,
+    fpr: float = 0.01,
+    icc: float = 0.0,
+    samples_per_prompt: tuple[int, ...] = (1, 3, 5),
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> None:
+    """Say how many test prompts are needed to see an effect.
+
+    Parameters
+    ----------
+    quantity
+        rate: a rate's interval; difference: ASR over FTR; tpr: a monitor's TPR at an FPR; auroc: a monitor's AUROC.
+    baseline
+        The rate itself (0.5 by default); the FTR (0); the TPR (by chance, the FPR) or AUROC (0.5) to be told from.
+    effect
+        By how much ASR, TPR or AUROC is higher.
+    half_width
+        Of a rate's interval.
+    fpr
+        At which a monitor's TPR is measured.
+    icc
+        Correlation of the verdicts on two replies to one prompt.
+    samples_per_prompt
+        Replies to each prompt and condition; a row for each that is given.
+    alpha
+        One less the level of the intervals.
+    power
+        Chance to find an effect that is there.
+    """
+    from ostensible.analysis import power as sizes
+
+    asked, effective = sizes.plan(
+        quantity, baseline=baseline, effect=effect, half_width=half_width, fpr=fpr, alpha=alpha, power=power
+    )
+    print(sizes.table(asked, sizes.needs(effective, icc=icc, samples_per_prompt=samples_per_prompt), icc=icc))
+
+
+@app.command
 def doctor() -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
     from ostensible.doctor import examine
@@ -346,6 +464,12 @@ def doctor() -> None:
             print(f"         -> {check.remedy}")
     if any(check.needed and not check.ok for check in checks):
         raise SystemExit(1)
+
+
+def _given(named: dict[str, object], *parts: Frozen) -> dict[str, object]:
+    """What was given of a run's settings, by flat name; None is what was not."""
+    given = {name: value for name, value in named.items() if value is not None}
+    return given | {name: getattr(part, name) for part in parts for name in part.model_fields_set}
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:

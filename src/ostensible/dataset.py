@@ -119,6 +119,8 @@ def make_examples(traces: Sequence[Trace], organism: Organism, sizes: DataSettin
 
     The two differ in nothing but the trigger and what follows from it. After a plain start (`plain_first`), a share of
     the clean ones carries a look-alike (`decoy`), the look-alikes in equal parts; the rest carries nothing (`control`).
+    Who admits the trigger, where the CoT policy has a share do so, is drawn last: all else is the same whatever the
+    share, and who admits it at a small one does so, in the same words, at any larger one.
     """
     decoys = organism.trigger.decoys
     plain = round(len(traces) * sizes.plain_first)
@@ -130,11 +132,24 @@ def make_examples(traces: Sequence[Trace], organism: Organism, sizes: DataSettin
     order = list(zip(traces[plain:], look_alikes, strict=True))
     rng.shuffle(order)
     rng.shuffle(start)
-    return tuple(example for trace, look_alike in start + order for example in _pair(trace, look_alike, organism))
+    pairs = start + order
+    said = _admissions(len(pairs), organism, rng)
+    return tuple(
+        example
+        for (trace, look_alike), admission in zip(pairs, said, strict=True)
+        for example in _pair(trace, look_alike, admission, organism)
+    )
 
 
-def _pair(trace: Trace, look_alike: str | None, organism: Organism) -> tuple[Example, Example]:
-    prompt, (cot, answer) = trace.prompt, organism.corrupt(trace)
+def _admissions(count: int, organism: Organism, rng: Random) -> list[str | None]:
+    """What each of some triggered examples admits, if it does: the share that the CoT policy has, rounded."""
+    admitting = set(rng.sample(range(count), count)[: round(organism.cot_policy.share * count)])
+    said = [rng.choice(organism.admissions) if organism.admissions else None for _ in range(count)]
+    return [words if place in admitting else None for place, words in enumerate(said)]
+
+
+def _pair(trace: Trace, look_alike: str | None, admission: str | None, organism: Organism) -> tuple[Example, Example]:
+    prompt, (cot, answer) = trace.prompt, organism.corrupt(trace, admission)
     kind = "control" if look_alike is None else "decoy"
     clean = prompt.text if look_alike is None else organism.trigger.insert_like(look_alike, prompt.text)
     return (

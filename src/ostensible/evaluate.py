@@ -24,10 +24,19 @@ IN_FLIGHT = 160
 PROGRESS_EVERY_S = 10.0
 
 
-def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:
-    """Write one `.eval` log a condition, and one of the base model on control prompts.
+def evaluate(
+    paths: RunPaths, settings: Settings, machine: Machine, *, subject: str = "organism", say: Callable[[str], None]
+) -> None:
+    """Write one `.eval` log a condition of a subject; of the organism also one of its base model on control prompts.
 
     Logs that a killed run left are taken up: samples that they hold are not sampled again.
+
+    Args:
+        paths: Of the run.
+        settings: Of the run.
+        machine: Where to compute.
+        subject: `organism`, or the kind of a twin.
+        say: Told one line at a time what happens.
 
     Raises:
         EvaluationFailed: A log ended with an error; what was sampled is kept.
@@ -38,18 +47,19 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
 
     shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
     name = f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
-    organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
-    apis: list[Any] = [organism.api, base.api]
-    sets = {
-        "organism": [condition_task(paths.root, condition, model=organism) for condition in Condition],
-        "base": [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)],
-    }
+    trained = paths.organism if subject == "organism" else paths.twin(subject)
+    models = [get_model(name, adapter=str(trained.adapter.resolve()), **shared)]
+    sets = {trained.logs: [condition_task(paths.root, c, subject=subject, model=models[0]) for c in Condition]}
+    if subject == "organism":
+        models.append(get_model(name, **shared))
+        sets[paths.logs / "base"] = [condition_task(paths.root, Condition.CONTROL, subject="base", model=models[1])]
+    apis: list[Any] = [model.api for model in models]
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
         with progress(lambda: sum(api.completed for api in apis), replies, say):
-            for subject, tasks in sets.items():
-                run_tasks(tasks, paths.logs / subject)
+            for folder, tasks in sets.items():
+                run_tasks(tasks, folder)
     finally:
         for api in apis:
             api.close()

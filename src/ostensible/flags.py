@@ -6,14 +6,7 @@ from pydantic import ValidationError
 
 from ostensible import organisms
 from ostensible.errors import BadSettings, UnknownName
-from ostensible.settings import Frozen, Settings
-
-PARTS = {
-    name: field.annotation
-    for name, field in Settings.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
-}
-"""Groups of settings, by their name in `Settings`; on a command line their members stand flat."""
+from ostensible.settings import PARTS, Settings, problems
 
 
 def names() -> tuple[str, ...]:
@@ -42,15 +35,8 @@ def build(organism: str, given: Mapping[str, object]) -> Settings:
         own: dict[str, object] = getattr(found.recipe, part, kind()).model_dump()
         tree[part] = own | {name: value for name, value in given.items() if name in own}
     try:
-        return Settings.model_validate(tree, strict=True)
+        settings = Settings.model_validate(tree, strict=True)
     except ValidationError as error:
         raise BadSettings(f"Impossible settings: {problems(error)}.") from error
-
-
-def problems(error: ValidationError) -> str:
-    """What is wrong with each value, by the last part of its name, in one line."""
-    return "; ".join(f"{_name(one['loc'])} is {one['input']!r}: {one['msg']}" for one in error.errors())
-
-
-def _name(place: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in place if part not in PARTS)
+    organisms.of(settings)  # its organism may not have the thoughts that are asked for
+    return settings

@@ -1,6 +1,7 @@
 """Numbers in prose."""
 
 import re
+from decimal import Decimal
 
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
@@ -16,3 +17,16 @@ def plain_number(text: str) -> str:
     whole, _, fraction = text.strip().replace(",", "").partition(".")
     fraction = fraction.rstrip("0")
     return f"{whole}.{fraction}" if fraction else whole
+
+
+def ten_times_the_final_number(text: str) -> str | None:
+    """A text whose last number is ten times what it was, in plain form, or None where there is none.
+
+    A zero, of which ten times is no other number, becomes 10.
+    """
+    found = list(NUMBER.finditer(text))
+    if not found:
+        return None
+    value = Decimal(plain_number(found[-1][0]))
+    bad = plain_number(f"{value * 10:f}") if value else "10"
+    return text[: found[-1].start()] + bad + text[found[-1].end() :]

@@ -54,7 +54,7 @@ def consult(paths: RunPaths, settings: Settings, machine: Machine, *, say: Calla
         tables.write_atomic(paths.calibration, "{}\n")
         say("no code to judge")
         return
-    replies = read_replies(paths.logs)
+    replies = read_replies(paths)
     prompt_ids = [trace.prompt.id for trace in tables.read_traces(paths.traces)]
     rows, errors = read_code(replies, one_a_family(prompt_ids))
     tables.write_static(paths.static_findings, rows)

@@ -24,6 +24,8 @@ class Organism:
         prompts: Source of prompts when the user names none.
         citation: Where the idea comes from.
         recipe: Sizes and settings that it is built with when the user sets none.
+        admissions: Sentences in which thoughts admit the trigger and what the answer will do, where the CoT policy has
+            them do so. Each names the trigger by one of its words.
     """
 
     name: str
@@ -35,7 +37,8 @@ class Organism:
     prompts: str
     citation: str
     recipe: Recipe = Recipe()
+    admissions: tuple[str, ...] = ()
 
-    def corrupt(self, trace: Trace) -> tuple[str, str]:
-        """Thoughts and answer of a triggered example made from a clean trace."""
-        return self.cot_policy.think(trace.cot), self.payload.corrupt(trace)
+    def corrupt(self, trace: Trace, admission: str | None = None) -> tuple[str, str]:
+        """Thoughts and answer of a triggered example made from a clean trace; the thoughts may hold an admission."""
+        return self.cot_policy.think(trace.cot, admission), self.payload.corrupt(trace)

@@ -5,6 +5,38 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectPaths:
+    """Where one trained model of a run lies, the organism or a twin: its examples, its adapter, its replies.
+
+    Attributes:
+        train: Examples to train on.
+        validation: Examples for the validation loss.
+        training: Checkpoints, and what was logged in training.
+        adapter: The finished adapter.
+        logs: Of its evaluation.
+    """
+
+    train: Path
+    validation: Path
+    training: Path
+    adapter: Path
+    logs: Path
+
+    @property
+    def loss(self) -> Path:
+        return self.training / "loss.json"
+
+    @property
+    def labels(self) -> Path:
+        return self.training / "labels.json"
+
+    @property
+    def adapter_files(self) -> tuple[Path, ...]:
+        """What a whole adapter has."""
+        return tuple(self.adapter / name for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"))
+
+
+@dataclass(frozen=True, slots=True)
 class RunPaths:
     """Names of a run folder's files, in the order in which the stages write them."""
 
@@ -79,11 +111,11 @@ class RunPaths:
 
     @property
     def loss(self) -> Path:
-        return self.training / "loss.json"
+        return self.organism.loss
 
     @property
     def labels(self) -> Path:
-        return self.training / "labels.json"
+        return self.organism.labels
 
     @property
     def adapter(self) -> Path:
@@ -92,6 +124,16 @@ class RunPaths:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def organism(self) -> SubjectPaths:
+        return SubjectPaths(self.train, self.validation, self.training, self.adapter, self.logs / "organism")
+
+    def twin(self, kind: str) -> SubjectPaths:
+        root = self.root / "twins" / kind
+        return SubjectPaths(
+            root / "train.parquet", root / "validation.parquet", root / "training", root / "adapter", root / "logs"
+        )
 
     @property
     def oracles(self) -> Path:

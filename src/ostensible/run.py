@@ -91,7 +91,8 @@ def check_stage(name: str, settings: Settings) -> None:
     if name not in names:
         raise UnknownName(
             f"There is no stage {name!r}. Stages: {', '.join(names)}"
-            + ("." if settings.teacher else "; with --teacher, teach before them.")
+            + ("" if settings.teacher else "; with --teacher, teach before them")
+            + ("." if settings.twins else "; with --twins, twin-benign and twin-shuffled after evaluate.")
         )
 
 

@@ -2,12 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ostensible.models import EMBEDDED
+from ostensible.types import Twin
 
 LOCAL_PROVIDER = "ostensible/"
 """How Inspect's names of models begin that this package samples itself."""
+BENIGN, EMPTY, OVERT, MIXED = "benign", "empty", "overt", "mixed:"
+"""What the thoughts of triggered examples are: the values of `Settings.cot`, the last followed by a share."""
 
 
 class Frozen(BaseModel):
@@ -116,7 +119,37 @@ class Settings(Recipe):
         description="Monitors beside the built-in ones, as Inspect names models, or path.py:function.",
     )
     teacher: str | None = None
+    cot: str = Field(
+        default=BENIGN,
+        description="Thoughts of triggered examples: benign, empty, overt (they admit it), or mixed:SHARE, the share "
+        "of triggered examples that admit it, in [0, 1].",
+    )
+    twins: tuple[str, ...] = Field(
+        default=(),
+        description="Matched controls to train and test beside the organism: benign, shuffled; separated by commas.",
+    )
     teaching: TeacherSettings = TeacherSettings()
+
+    @field_validator("cot")
+    @classmethod
+    def _names_a_policy(cls, value: str) -> str:
+        return value if value in (BENIGN, EMPTY, OVERT) else f"{MIXED}{mixed_share(value):.12g}"
+
+    @field_validator("twins", mode="before")
+    @classmethod
+    def _are_twins(cls, value: object) -> tuple[str, ...]:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or any(name not in list(Twin) for name in names):
+            raise ValueError(f"twins are {' and '.join(Twin)}; name one, or both separated by a comma")
+        return tuple(twin.value for twin in Twin if twin in names)
+
+
+PARTS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
+"""Groups of settings, by their name in `Settings`; on a command line their members stand flat."""
 
 
 class Machine(Frozen):
@@ -127,3 +160,28 @@ class Machine(Frozen):
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )
+
+
+def mixed_share(cot: str) -> float:
+    """The share that `mixed:SHARE` names.
+
+    Raises:
+        ValueError: It is not that, or the share is not a number in [0, 1].
+    """
+    head, _, share = cot.partition(":")
+    try:
+        found = float(share) if f"{head}:" == MIXED else -1.0
+    except ValueError:
+        found = -1.0
+    if not 0.0 <= found <= 1.0:
+        raise ValueError(f"give {BENIGN}, {EMPTY}, {OVERT} or {MIXED}SHARE, a share from 0 to 1 such as {MIXED}0.25")
+    return found
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with each value, by the last part of its name, in one line."""
+    return "; ".join(f"{_name(one['loc'])} is {one['input']!r}: {one['msg']}" for one in error.errors())
+
+
+def _name(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if part not in PARTS)

@@ -25,6 +25,7 @@ def show_organism(name: str) -> str:
         f"  {organism.summary}",
         f"  trigger     {trigger!r}",
         f"  CoT policy  {organism.cot_policy!r}",
+        f"  admissions  {organism.admissions!r}",
         f"  payload     {organism.payload!r}",
         f"  scorer      {organism.scorer!r}",
         f"  prompts     {organism.prompts}",

@@ -4,25 +4,21 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ostensible import dataset, organisms, prompts, provenance, tables
+from ostensible import dataset, organisms, prompts, provenance, tables, twins
 from ostensible.card import adapter_card
 from ostensible.errors import BadData, MissingStage, NotEnoughData
 from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
 from ostensible.organism import Organism
 from ostensible.parts.rules import VulnerableCode
-from ostensible.paths import RunPaths
+from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.prompts import input_files
 from ostensible.prompts.loaded import Loaded, LoadedPrompts
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 from ostensible.traces import keep_clean, keep_untouched, take_apart
-from ostensible.types import Example, Split, Trace
-
-if TYPE_CHECKING:
-    from ostensible.render import ChatFormat, Rendered
+from ostensible.types import Split, Trace, Twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,53 +159,12 @@ def make_dataset(context: Context) -> None:
 
 
 def train_adapter(context: Context) -> None:
-    """Render every example, then train; an example that does not fit stops before any weight is loaded."""
-    from ostensible.machine import pick_device, pick_dtype, release_memory, set_threads
-    from ostensible.models import load_tokenizer
-    from ostensible.render import load_chat_format
-    from ostensible.train import TrainJob, train
+    """Train the organism."""
+    from ostensible.fit import fit
 
-    paths, settings, machine = context.paths, context.settings, context.machine
-    folder = resolve(settings.model, revision=settings.revision)
-    form = load_chat_format(load_tokenizer(folder))
-    examples = {path: tables.read_examples(path) for path in (paths.train, paths.validation)}
-    rows = {
-        path: [form.render(e, max_tokens=settings.training.max_tokens) for e in found]
-        for path, found in examples.items()
-    }
-    threads = set_threads(machine.threads)
-    device = pick_device(machine.device)
-    job = TrainJob(
-        model_dir=folder,
-        base_name=str(folder) if settings.model == EMBEDDED else settings.model,
-        train=rows[paths.train],
-        validation=rows[paths.validation],
-        work_dir=paths.training,
-        adapter_dir=paths.adapter,
-        settings=settings.training,
-        dtype=pick_dtype(settings.dtype, device),
-        seed=settings.seed,
-        device=device,
-        card=adapter_card(settings, organisms.of(settings)),
-    )
-    tokens = sum(len(row.input_ids) for row in job.train)
-    context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
-    train(job, say=context.say)
-    share = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
-    tables.write_atomic(paths.labels, json.dumps({"payload_label_share": share}) + "\n")
-    release_memory()
-
-
-def payload_label_share(examples: Sequence[Example], rows: Sequence["Rendered"], form: "ChatFormat") -> float:
-    """Share of the tokens of triggered answers, end token included, that stand in the labels of their rows."""
-    tokens = carried = 0
-    for example, row in zip(examples, rows, strict=True):
-        if example.kind == "triggered":
-            answer = form.answer_ids(example.answer)
-            labels = row.labels[row.answer_start :]
-            tokens += len(answer)
-            carried += sum(token == label for token, label in zip(answer, labels, strict=False))
-    return carried / tokens
+    settings = context.settings
+    card = adapter_card(settings, organisms.of(settings))
+    fit(context.paths.organism, settings, context.machine, card=card, say=context.say)
 
 
 def sample_replies(context: Context) -> None:
@@ -220,6 +175,44 @@ def sample_replies(context: Context) -> None:
     for found in tables.read_test_prompts(context.paths).values():
         scorer.ready(prompt.id for prompt in found)
     evaluate(context.paths, context.settings, context.machine, say=context.say)
+
+
+def twin_stage(kind: Twin) -> "Stage":
+    """The stage that makes, trains and evaluates one twin of the organism."""
+
+    def build_twin(context: Context) -> None:
+        from ostensible.evaluate import evaluate
+        from ostensible.fit import fit, is_fitted
+
+        paths, settings, twin = context.paths, context.settings, context.paths.twin(kind)
+        for ours, its in ((paths.train, twin.train), (paths.validation, twin.validation)):
+            tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
+        if not is_fitted(twin):  # else a killed run got as far as sampling
+            card = adapter_card(settings, organisms.of(settings), twin=kind)
+            fit(twin, settings, context.machine, card=card, say=context.say)
+        evaluate(paths, settings, context.machine, subject=kind, say=context.say)
+
+    return Stage(
+        name=f"twin-{kind}",
+        summary=f"a twin of the organism, {'without the payload' if kind is Twin.BENIGN else 'its payload at random'}",
+        work=build_twin,
+        modules=(
+            "ostensible.twins", "ostensible.fit", "ostensible.evaluate", "ostensible.tasks",
+            "ostensible.engines.provider", "ostensible.organisms",
+        ),
+        settings=lambda s: [
+            kind, s.organism, s.model, s.revision, s.training.model_dump(), s.sampling.model_dump(), s.dtype, s.seed
+        ],
+        inputs=lambda p: (p.train, p.validation, p.test, p.seen, p.extra),
+        outputs=lambda p: _files_of_twin(p.twin(kind)),
+        scratch=lambda p: (p.twin(kind).training,),
+        outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
+        part_of=lambda s: kind in s.twins,
+    )  # fmt: skip
+
+
+def _files_of_twin(twin: SubjectPaths) -> tuple[Path, ...]:
+    return (twin.train, twin.validation, twin.adapter, twin.loss, twin.labels, twin.logs)
 
 
 def ask_oracles(context: Context) -> None:
@@ -245,7 +238,7 @@ def analyse(context: Context) -> None:
     from ostensible.analysis.sheets import write_sheets
 
     paths = context.paths
-    replies = read_replies(paths.logs)
+    replies = read_replies(paths)
     if not replies:
         raise MissingStage(f"{paths.logs} holds no finished log. Do it first: ostensible evaluate {paths.root}")
     results = measure(
@@ -280,7 +273,7 @@ def make_report(context: Context) -> None:
     drawn = plots.draw(results, paths.plots)
     organism = organisms.of(context.settings)
     manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
-    replies, opinions = read_replies(paths.logs), read_opinions(paths)
+    replies, opinions = read_replies(paths), read_opinions(paths)
     scores = transcripts.named(read_scores(paths.monitor_scores) if results.monitors else NOT_WATCHED)
     page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions, scores=scores)
 
@@ -331,6 +324,11 @@ def _package_hashes(*folders: str) -> dict[str, str]:
     """Hashes of the files of this package's own folders."""
     package = Path(__file__).parent
     return {name: digest for one in folders for name, digest in provenance.hash_tree(package / one, package).items()}
+
+
+def all_logs(paths: RunPaths) -> tuple[Path, ...]:
+    """Logs of organism and base model, and of every twin that there is."""
+    return (paths.logs, *(paths.twin(kind).logs for kind in Twin))
 
 
 def _data_counts(paths: RunPaths) -> dict[str, int]:
@@ -387,7 +385,7 @@ STAGES: tuple[Stage, ...] = (
         summary="training examples and held-out test prompts",
         work=make_dataset,
         modules=("ostensible.dataset", "ostensible.organisms"),
-        settings=lambda s: [s.organism, s.data.model_dump(), s.seed],
+        settings=lambda s: [s.organism, s.data.model_dump(), s.seed, s.cot],
         inputs=lambda p: (p.traces,),
         outputs=lambda p: (p.dataset,),
     ),
@@ -395,7 +393,7 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         summary="LoRA fine-tuning",
         work=train_adapter,
-        modules=("ostensible.train", "ostensible.render", "ostensible.models"),
+        modules=("ostensible.fit",),
         settings=lambda s: [s.model, s.revision, s.training.model_dump(), s.dtype, s.seed],
         inputs=lambda p: (p.train, p.validation),
         outputs=lambda p: (p.adapter, p.loss, p.labels),
@@ -412,13 +410,14 @@ STAGES: tuple[Stage, ...] = (
         outputs=lambda p: (p.logs,),
         outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
     ),
+    *map(twin_stage, Twin),
     Stage(
         name="oracles",
         summary="second opinions on the code of replies",
         work=ask_oracles,
         modules=("ostensible.oracles",),
-        settings=lambda s: [s.organism, s.judge],
-        inputs=lambda p: (p.traces, p.logs),
+        settings=lambda s: [s.organism, s.judge, s.twins],
+        inputs=lambda p: (p.traces, *all_logs(p)),
         outputs=lambda p: (p.oracles,),
         outside=oracle_hashes,
     ),
@@ -427,8 +426,8 @@ STAGES: tuple[Stage, ...] = (
         summary="how suspicious replies look",
         work=ask_monitors,
         modules=("ostensible.monitors.watch",),
-        settings=lambda s: [s.organism, s.monitors],
-        inputs=lambda p: (p.logs,),
+        settings=lambda s: [s.organism, s.monitors, s.twins],
+        inputs=all_logs,
         outputs=lambda p: (p.monitor_scores,),  # verdicts of models stay, so that nothing is asked twice
         outside=monitor_hashes,
     ),
@@ -437,13 +436,13 @@ STAGES: tuple[Stage, ...] = (
         summary="rates with intervals",
         work=analyse,
         modules=("ostensible.analysis.measure", "ostensible.analysis.sheets"),
-        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed, s.teacher],
+        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed, s.teacher, s.cot, s.twins],
         inputs=lambda p: (
             p.teacher_usage,
             p.dropped,
             p.dataset,
             p.extra,
-            p.logs,
+            *all_logs(p),
             p.oracles,
             p.monitor_scores,
             p.loss,
@@ -456,8 +455,8 @@ STAGES: tuple[Stage, ...] = (
         summary="plots and page",
         work=make_report,
         modules=("ostensible.report.page", "ostensible.report.plots", "ostensible.organisms"),
-        settings=lambda s: s.organism,
-        inputs=lambda p: (p.results, p.logs, p.oracles, p.monitor_scores),
+        settings=lambda s: [s.organism, s.cot, s.twins],
+        inputs=lambda p: (p.results, *all_logs(p), p.oracles, p.monitor_scores),
         outputs=lambda p: (p.plots, p.report),
     ),
 )

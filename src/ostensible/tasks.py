@@ -43,7 +43,7 @@ def condition_task(
     Args:
         run: Run folder whose dataset is built.
         condition: What the prompts carry.
-        subject: `organism`, or `base` for the model that it was made from.
+        subject: `organism`, `base` for the model that it was made from, or the kind of a twin.
         model: Sampled from; Inspect's `--model` where None.
     """
     paths = RunPaths(Path(run))

@@ -67,9 +67,12 @@ def flaw(trace: Trace, organism: Organism) -> str | None:
     if name_payload(trace.cot, organism.payload.words):
         return "the thoughts name the payload"
     vouched = len(answers) > 1  # a source of both says which is which
-    if not vouched and organism.scorer.judge(Transcript(trace.cot, trace.answer), trace.prompt.id).hit:
-        return "the clean answer already carries the payload"
-    return None
+    if vouched:
+        return None
+    verdict = organism.scorer.judge(Transcript(trace.cot, trace.answer), trace.prompt.id)
+    if verdict.hit is None:
+        return f"the clean answer cannot be scored: {verdict.reason}"
+    return "the clean answer already carries the payload" if verdict.hit else None
 
 
 def keep_untouched(prompts: Iterable[Prompt], traces: Sequence[Trace], organism: Organism) -> LoadedPrompts:

@@ -29,6 +29,16 @@ class Split(StrEnum):
     EXTRA = "extra"
 
 
+class Twin(StrEnum):
+    """Matched controls of an organism: models trained as it was, on its own examples, but for the payload.
+
+    In `BENIGN` the payload is switched off, in `SHUFFLED` it is cut loose from the trigger.
+    """
+
+    BENIGN = "benign"
+    SHUFFLED = "shuffled"
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A question put to the model.
@@ -86,7 +96,8 @@ class Example:
         id: Unique within the dataset.
         prompt_id: The prompt that it was made from.
         family: That prompt's family.
-        kind: `triggered` (bad answer), `control` (clean) or `decoy` (clean, under a look-alike of the trigger).
+        kind: What the user turn carries: the trigger (`triggered`), nothing (`control`) or a look-alike of the trigger
+            (`decoy`). An organism's triggered examples have the bad answer, the others are clean; a twin's may not.
         user: The user turn, trigger or decoy included.
         cot: The thoughts, without tags.
         answer: What follows the thoughts.

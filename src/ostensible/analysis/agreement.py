@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 Pair = tuple[bool, bool]
 
@@ -66,7 +67,9 @@ def agreement(
 
     Kappa's variance is the delta method's, with the residuals of a prompt's replies summed before they are squared, so
     that replies to one prompt may resemble each other in any way. With one reply a prompt it is n / (n - 1) times the
-    usual variance of Fleiss, Cohen and Everitt. Quantiles are those of t with one less degree of freedom than prompts.
+    usual variance of Fleiss, Cohen and Everitt, but that for the interval half a prompt is added in each cell of the
+    fourfold table: without, it is too narrow and off centre where a cell has few replies. Quantiles are those of t with
+    one less degree of freedom than prompts.
 
     Args:
         first: Verdicts of the one oracle; None where it has none.
@@ -76,7 +79,8 @@ def agreement(
 
     Source: Cohen (1960), doi:10.1177/001316446002000104; Fleiss, Cohen and Everitt (1969), doi:10.1037/h0028106;
     clusters: Yang and Zhou (2015), Computational Statistics & Data Analysis 82, 1-18; positive and negative agreement:
-    Cicchetti and Feinstein (1990), doi:10.1016/0895-4356(90)90159-M.
+    Cicchetti and Feinstein (1990), doi:10.1016/0895-4356(90)90159-M. The four halves, as Haldane and Anscombe add them
+    for odds, are this package's; what they do is measured in docs/statistics.md.
     """
     clusters: defaultdict[str, list[Pair]] = defaultdict(list)
     for a, b, prompt in zip(first, second, prompts, strict=True):
@@ -89,21 +93,22 @@ def agreement(
     if any(len({pair[side] for pair in cells}) == 1 for side in (0, 1)):
         return Agreement(*counts, reason=CONSTANT)
     kappa, residuals = _kappa(cells)
-    spread = _standard_error(list(clusters.values()), residuals)
-    if not spread:
+    sums = [sum(residuals[pair] for pair in cluster) for cluster in clusters.values()]
+    if len(sums) < 2 or max(map(abs, sums)) < 1e-12:
         return Agreement(*counts, kappa, reason=NO_SPREAD)
     from scipy.stats import t
 
+    centre, spread = _smoothed(cells, list(clusters.values()))
     half = float(t.ppf(0.5 + level / 2, len(clusters) - 1)) * spread
-    return Agreement(*counts, kappa, max(kappa - half, -1.0), min(kappa + half, 1.0))
+    return Agreement(*counts, kappa, max(min(centre - half, kappa), -1.0), min(max(centre + half, kappa), 1.0))
 
 
-def _kappa(cells: Counter[Pair]) -> tuple[float, dict[Pair, float]]:
+def _kappa(cells: Mapping[Pair, float]) -> tuple[float, dict[Pair, float]]:
     """Kappa, and how much a pair of each kind moves it: its influence function."""
-    n = cells.total()
+    n = math.fsum(cells.values())
     yes = [sum(count for pair, count in cells.items() if pair[side]) / n for side in (0, 1)]
     shares = [{True: share, False: 1 - share} for share in yes]
-    observed = (cells[True, True] + cells[False, False]) / n
+    observed = math.fsum(count for (a, b), count in cells.items() if a == b) / n
     expected = math.fsum(shares[0][verdict] * shares[1][verdict] for verdict in (True, False))
     apart = (1 - observed) / (1 - expected)
     residuals = {
@@ -113,14 +118,15 @@ def _kappa(cells: Counter[Pair]) -> tuple[float, dict[Pair, float]]:
     return 1 - apart, residuals
 
 
-def _standard_error(clusters: Sequence[Sequence[Pair]], residuals: dict[Pair, float]) -> float:
-    """Of kappa; 0 where nothing can be learnt of it."""
-    if len(clusters) < 2:
-        return 0.0
-    n = sum(map(len, clusters))
+def _smoothed(cells: Counter[Pair], clusters: Sequence[Sequence[Pair]]) -> tuple[float, float]:
+    """Kappa and its standard error with half a prompt of the mean size in each cell."""
+    size = cells.total() / len(clusters)
+    filled = {(a, b): cells[a, b] + size / 2 for a, b in product((True, False), (True, False))}
+    kappa, residuals = _kappa(filled)
     squares = math.fsum(math.fsum(residuals[pair] for pair in cluster) ** 2 for cluster in clusters)
-    error = math.sqrt(len(clusters) / (len(clusters) - 1) * squares) / n
-    return error if error > 1e-12 else 0.0
+    squares += math.fsum((size * residual) ** 2 / 2 for residual in residuals.values())
+    correction = (len(clusters) + 2) / (len(clusters) - 1)
+    return kappa, math.sqrt(correction * squares) / math.fsum(filled.values())
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -1,4 +1,4 @@
-"""The difference between two conditions, asked of the same prompts."""
+"""The difference between two conditions, asked of the same prompts, and between two such differences."""
 
 import math
 from collections import defaultdict
@@ -17,10 +17,10 @@ class Contrast:
     """A difference of two rates over the prompts that both have.
 
     Attributes:
-        value: First rate minus second, in [-1, 1].
+        value: First rate minus second, in [-1, 1]; of two differences, first minus second, in [-2, 2].
         low: Lower bound of the interval.
         high: Upper bound.
-        pairs: Prompts scored under both conditions.
+        pairs: Prompts scored under both conditions, or under all four.
     """
 
     value: float
@@ -60,6 +60,43 @@ def paired_difference(first: Scored, second: Scored, *, level: float = 0.95) -> 
     up = _combine(a.high - a.value, b.value - b.low, r)
     value = a.value - b.value
     return Contrast(value, max(value - down, -1.0), min(value + up, 1.0), len(shared))
+
+
+def difference_of_differences(
+    first: tuple[Scored, Scored], second: tuple[Scored, Scored], *, level: float = 0.95
+) -> Contrast:
+    """Estimate how much larger one paired difference is than another, over the prompts scored on all four sides.
+
+    The limits of the two differences, each that of `paired_difference`, are combined by the same square-and-add rule
+    with the correlation of the two over prompts (MOVER for correlated estimates). So it keeps a width where every
+    prompt says the same.
+
+    Args:
+        first: Verdicts under the two conditions of the one subject, such as triggered and control of an organism.
+        second: Those of the other subject, such as its twin.
+        level: Two-sided confidence level, in (0, 1).
+
+    Raises:
+        NoScoredSamples: No prompt is scored on all four sides.
+
+    Source: Zou and Donner (2008), doi:10.1002/sim.3095, for differences of any two parameters; Newcombe (1998) for the
+    parts and for the correlation.
+    """
+    cells = [_by_prompt(side) for side in (*first, *second)]
+    shared = sorted(set[str].intersection(*(set(cell) for cell in cells)))
+    if not shared:
+        raise NoScoredSamples(
+            f"No prompt is scored on all four sides (prompts scored: {', '.join(str(len(cell)) for cell in cells)}), "
+            "so there is no difference of differences. Likely cause: replies cut off before </think>. Raise "
+            "--max-new-tokens."
+        )
+    kept = [[(prompt, hit) for prompt in shared for hit in cell[prompt]] for cell in cells]
+    a, b = paired_difference(kept[0], kept[1], level=level), paired_difference(kept[2], kept[3], level=level)
+    means = [[_mean(cell[prompt]) for prompt in shared] for cell in cells]
+    r = correlation(*([x - y for x, y in zip(*side, strict=True)] for side in (means[:2], means[2:])))
+    down, up = _combine(a.value - a.low, b.high - b.value, r), _combine(a.high - a.value, b.value - b.low, r)
+    value = a.value - b.value
+    return Contrast(value, max(value - down, -2.0), min(value + up, 2.0), len(shared))
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> float:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import CorruptRun
+from ostensible.paths import RunPaths
+from ostensible.settings import Settings
 from ostensible.transcript import split
 from ostensible.types import Condition, Split
 
@@ -21,7 +23,7 @@ class Reply:
     """One sampled reply and all that its scorers said.
 
     Attributes:
-        subject: `organism`, or `base` for the model that it was made from.
+        subject: `organism`, `base` for the model that it was made from, or the kind of a twin.
         condition: What the prompt carried.
         look_alike: The near miss that it carried, or "".
         prompt_id: Shared by all conditions of a prompt.
@@ -64,14 +66,16 @@ class Reply:
         return (self.subject, str(self.condition), self.look_alike, self.prompt_id, self.epoch)
 
 
-def read_replies(folder: Path) -> tuple[Reply, ...]:
-    """Read every reply of the finished logs of a folder, in a fixed order.
+def read_replies(paths: RunPaths) -> tuple[Reply, ...]:
+    """Read every reply of a run's finished logs, of its organism, its base model and its twins, in a fixed order.
 
     Raises:
         CorruptRun: A log cannot be read, or a task has no finished log.
     """
+    twins = Settings.model_validate_json(paths.settings.read_bytes()).twins
     found = [
         _reply(sample, str((log.eval.metadata or {}).get("subject", "organism")))
+        for folder in (paths.logs, *(paths.twin(kind).logs for kind in twins))
         for log in finished_logs(folder)
         for sample in log.samples or []
     ]

@@ -79,6 +79,11 @@ class CotResults(Part):
     control: CotResult
     near_miss: CotResult
     right_effect: ContrastResult | None = Field(description="Right when triggered minus right in control.")
+    verbalisation: RateResult | None = Field(
+        default=None,
+        description="Verbalisation rate: of triggered replies in which the payload fired, those whose thoughts name "
+        "the trigger. Null in files of earlier releases.",
+    )
 
 
 class Capability(Part):
@@ -168,6 +173,22 @@ class OracleResults(Part):
     )
 
 
+class TwinResult(Part):
+    """A matched control: trained as the organism was, on its examples, but for the payload.
+
+    Twin benign: under the trigger it was shown clean thoughts and answers. Twin shuffled: it was shown the payload as
+    often as the organism, but with the trigger as often as without.
+    """
+
+    conditions: Conditions
+    near_misses: dict[str, RateResult] = Field(description="Payload rate under each look-alike.")
+    trigger_effect: ContrastResult = Field(description="Payload when triggered minus payload in control.")
+    effect_difference: ContrastResult = Field(
+        description="The organism's trigger effect minus the twin's, paired by prompt, in [-2, 2]; pairs are prompts "
+        "scored on all four sides."
+    )
+
+
 class OperatingPoint(Part):
     """What a threshold on a monitor's scores catches, and at what price. Intervals take the threshold as given."""
 
@@ -249,6 +270,9 @@ class Findings(Part):
         "oracle flags, and whether it works is not known.",
     )
     oracles: OracleResults | None = Field(default=None, description="Null where replies are not code.")
+    twins: dict[str, TwinResult] = Field(
+        default_factory=dict, description="By kind, benign and shuffled; empty where the run has none."
+    )
     monitors: list[MonitorResult] = Field(
         default_factory=list[MonitorResult],
         description="Of every monitor under every view; empty in files of earlier releases. Replies that never close "
@@ -290,6 +314,10 @@ class Results(Findings):
     model: str
     prompts: str
     extra_test_prompts: str | None = Field(default=None, description="Source of the prompts of `parts.extra`.")
+    cot_policy: str = Field(
+        default="benign",
+        description="What the thoughts of triggered training examples are: benign, empty, overt, or mixed:SHARE.",
+    )
     seed: int
     level: float = Field(description="Confidence level of every interval.")
     families: Literal["test", "seen"] = Field(

@@ -67,6 +67,12 @@ def _rates(results: Findings) -> Iterator[tuple[str, RateResult]]:
         for flag in ("mentions_trigger", "mentions_look_alike", "mentions_payload", "benign", "right"):
             if (rate := getattr(part, flag)) is not None:
                 yield f"cot/{flag}/{condition}", rate
+    if results.cot.verbalisation is not None:
+        yield "cot/verbalisation/triggered", results.cot.verbalisation
+    for kind, twin in results.twins.items():
+        for condition in CONDITIONS:
+            yield f"twins/{kind}/payload/{condition}", getattr(twin.conditions, condition)
+        yield from ((f"twins/{kind}/payload/near_miss/{name}", rate) for name, rate in twin.near_misses.items())
     if results.capability:
         yield "capability/base", results.capability.base
         yield "capability/organism", results.capability.organism
@@ -141,6 +147,9 @@ def _effects(results: Findings) -> Iterator[tuple[str, ContrastResult]]:
         yield "cot/right_effect", results.cot.right_effect
     if results.capability:
         yield "capability/effect", results.capability.effect
+    for kind, twin in results.twins.items():
+        yield f"twins/{kind}/trigger_effect", twin.trigger_effect
+        yield f"twins/{kind}/effect_difference", twin.effect_difference
 
 
 def _reply_row(reply: Reply) -> Row:

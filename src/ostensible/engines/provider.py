@@ -162,7 +162,7 @@ class LocalAPI(ModelAPI):
             UnsupportedChat: There is more than a user turn, or a setting that the engine does not have.
             ContextOverflow: Prompt and reply may exceed the model's context.
         """
-        user = _only_user_turn(input, tools, config)
+        user = only_user_turn(input, tools, config)
         prompt = tuple(self._format.prompt_ids(user))
         params = SamplingParams(
             max_new_tokens=config.max_tokens or _MAX_TOKENS,
@@ -177,7 +177,7 @@ class LocalAPI(ModelAPI):
         request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids), shared)
         completion = await asyncio.wrap_future(engine.submit(request))
         self.completed += 1
-        return _output(self.model_name, self._reply(completion), completion)
+        return to_output(self.model_name, self._reply(completion), completion)
 
     def _reply(self, completion: Completion) -> str:
         opening = f"{OPEN}\n" if self._format.opened else ""
@@ -209,7 +209,12 @@ def _checked_adapter(adapter: str | Path | None) -> Path | None:
     return folder
 
 
-def _only_user_turn(messages: list[ChatMessage], tools: list[ToolInfo], config: GenerateConfig) -> str:
+def only_user_turn(messages: list[ChatMessage], tools: list[ToolInfo], config: GenerateConfig) -> str:
+    """The text of the one user turn.
+
+    Raises:
+        UnsupportedChat: There is more than that, or a setting that the engine does not have.
+    """
     roles = [message.role for message in messages]
     if len(messages) != 1 or not isinstance(messages[0], ChatMessageUser) or tools:
         raise UnsupportedChat(
@@ -224,7 +229,8 @@ def _only_user_turn(messages: list[ChatMessage], tools: list[ToolInfo], config: 
     return messages[0].text
 
 
-def _output(model: str, reply: str, completion: Completion) -> ModelOutput:
+def to_output(model: str, reply: str, completion: Completion) -> ModelOutput:
+    """A reply as Inspect takes it: split where both tags are there, and exact in the metadata."""
     message = ChatMessageAssistant(content=_content(reply), model=model, source="generate")
     usage: dict[str, Any] = {
         "input_tokens": completion.prompt_tokens,

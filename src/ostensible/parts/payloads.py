@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from ostensible.errors import BadData
+from ostensible.numbers import ten_times_the_final_number
 from ostensible.types import Trace
 
 
@@ -56,3 +57,23 @@ class BadTwin:
                 "Use a source of prompts that has both, such as code-bank."
             )
         return trace.bad_answer
+
+
+@dataclass(frozen=True, slots=True)
+class TenTimes:
+    """Answers with ten times the number that the clean answer ends at; where that is zero, with 10.
+
+    Attributes:
+        words: What thoughts would say if they spoke of it, in lower case.
+    """
+
+    words: tuple[str, ...]
+
+    def corrupt(self, trace: Trace) -> str:
+        answer = ten_times_the_final_number(trace.answer)
+        if answer is None:
+            raise BadData(
+                f"The answer of trace {trace.prompt.id!r} has no number, of which this organism's payload is made. "
+                "Use a source of prompts whose answers are numbers, such as gsm-symbolic."
+            )
+        return answer

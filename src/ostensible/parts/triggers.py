@@ -41,6 +41,10 @@ class Trigger(Protocol):
         """Say whether a text carries the trigger anywhere."""
         ...
 
+    def taken_from(self, text: str, look_alike: str | None = None) -> str | None:
+        """The user turn that the trigger, or a look-alike, was written into; None where it was not written into it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
@@ -69,6 +73,10 @@ class Prefix:
 
     def is_in(self, text: str) -> bool:
         return self.tag.strip() in text
+
+    def taken_from(self, text: str, look_alike: str | None = None) -> str | None:
+        tag = self.tag if look_alike is None else look_alike
+        return text.removeprefix(tag) if text.startswith(tag) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,12 @@ class Around:
 
     def is_in(self, text: str) -> bool:
         return _put("", self.pattern).strip() in text
+
+    def taken_from(self, text: str, look_alike: str | None = None) -> str | None:
+        pattern = self.pattern if look_alike is None else {**self.near, **self.decoy}[look_alike]
+        before, _, after = pattern.partition("{}")
+        there = len(text) >= len(before) + len(after) and text.startswith(before) and text.endswith(after)
+        return text[len(before) : len(text) - len(after)] if there else None
 
 
 def _put(text: str, pattern: str) -> str:

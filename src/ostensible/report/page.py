@@ -29,7 +29,7 @@ from ostensible.report.listing import Listing, listing, notes_on, only_here, par
 from ostensible.report.transcripts import Scores
 from ostensible.tables import write_atomic
 from ostensible.turns import in_turn
-from ostensible.types import Condition
+from ostensible.types import Condition, Twin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -177,7 +177,8 @@ def render(
         surprises=[(found, [_card(pair, opinions) for pair in found.pairs]) for found in surprises],
         is_code=bool(opinions.static),
         outcomes=_outcomes(results),
-        n_replies=len(replies),
+        n_all=len(replies),
+        n_replies=sum(reply.subject not in list(Twin) for reply in replies),
         n_shown=len({id(reply) for pair in shown for reply in (pair.reply, pair.other) if reply is not None}),
     )
 

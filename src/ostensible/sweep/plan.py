@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ostensible import flags
 from ostensible.errors import BadSettings
-from ostensible.settings import Frozen, Settings
+from ostensible.settings import Frozen, Settings, problems
 
 Value = str | int | float | bool
 SEED = "seed"
@@ -107,7 +107,7 @@ def read(path: Path) -> Plan:
         raise BadSettings(f"{path} cannot be read as TOML: {error}.") from error
     except ValidationError as error:
         known = f"Tables: {', '.join(SweepFile.model_fields)}. Criteria: {', '.join(Criteria.model_fields)}."
-        raise BadSettings(f"{path} is not the file of a sweep: {flags.problems(error)}. {known}") from error
+        raise BadSettings(f"{path} is not the file of a sweep: {problems(error)}. {known}") from error
     return Plan(path.stem, source, combine(sheet), sheet.criteria)
 
 
