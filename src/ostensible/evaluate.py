@@ -37,13 +37,13 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     from ostensible.tasks import condition_task
 
     shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
-    name = f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
-    organism, base = get_model(name, adapter=str(paths.adapter.resolve()), **shared), get_model(name, **shared)
-    apis: list[Any] = [organism.api, base.api]
-    sets = {
-        "organism": [condition_task(paths.root, condition, model=organism) for condition in Condition],
-        "base": [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)],
-    }
+    organism = get_model(model_name(settings), adapter=adapter_of(paths, settings), **shared)
+    sets = {"organism": [condition_task(paths.root, condition, model=organism) for condition in Condition]}
+    apis: list[Any] = [organism.api]
+    if (name := base_name(settings)) is not None:
+        base = get_model(name, **shared)
+        apis.append(base.api)
+        sets["base"] = [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)]
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
@@ -53,6 +53,24 @@ def evaluate(paths: RunPaths, settings: Settings, machine: Machine, *, say: Call
     finally:
         for api in apis:
             api.close()
+
+
+def model_name(settings: Settings) -> str:
+    """The model of a run as Inspect names it."""
+    return f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
+
+
+def adapter_of(paths: RunPaths, settings: Settings) -> str | None:
+    """The adapter that makes a run's model its organism; None where one from elsewhere is a whole model."""
+    whole = settings.foreign is not None and settings.foreign.adapter is None
+    return None if whole else str(paths.adapter.resolve())
+
+
+def base_name(settings: Settings) -> str | None:
+    """The base model of a run as Inspect names it; None where nobody has named that of a whole model."""
+    if settings.foreign is None or settings.foreign.adapter is not None:
+        return model_name(settings)
+    return f"{LOCAL_PROVIDER}{resolve(settings.foreign.base)}" if settings.foreign.base else None
 
 
 def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:

