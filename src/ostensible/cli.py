@@ -286,6 +286,44 @@ def report(folder: Path, /, *, again: bool = False) -> None:
 
 
 @app.command
+def chat(
+    folder: Path,
+    /,
+    *,
+    prompt: Repeatable = None,
+    seed: int = 0,
+    base: bool = False,
+    json: bool = False,
+    machine: Annotated[Machine, Flat] = Machine(),
+) -> None:
+    """Ask a run's organism something of your own: its replies with the trigger and without it, side by side.
+
+    Without `--prompt` it reads a line at a time, from you or from a pipe. :help lists the commands.
+
+    Parameters
+    ----------
+    prompt
+        Ask this and end; once for each prompt.
+    seed
+        Of sampling: the same prompt and seed get the same reply.
+    base
+        Have the base model reply too.
+    json
+        Print JSON lines, one a prompt.
+    """
+    from rich.console import Console
+
+    from ostensible.chat import loop, session
+
+    by_hand = prompt is None and sys.stdin.isatty() and not json
+    with session.opened(folder, machine) as opened:
+        if by_hand:
+            loop.interactive(opened, Console(), seed=seed, base=base)
+        else:
+            loop.batch(opened, iter(sys.stdin if prompt is None else prompt), seed=seed, base=base, json=json)
+
+
+@app.command
 def export(
     folder: Path,
     /,
