@@ -24,6 +24,7 @@ from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import Results
 from ostensible.code.executable import Outcome
 from ostensible.organism import Organism
+from ostensible.parts import matching
 from ostensible.parts.payloads import FixedAnswer
 from ostensible.parts.rules import AnswerMatches
 from ostensible.report import words
@@ -267,11 +268,12 @@ def _marked(text: str, spans: Sequence[tuple[int, int]]) -> Markup:
 
 def _payload_marked(answer: str, organism: Organism) -> Markup:
     """An answer with its payload marked, wherever the organism's own rule or words find it."""
-    if isinstance(organism.scorer, AnswerMatches):
-        pattern, flags = organism.scorer.pattern, 0
-    else:
-        pattern, flags = "|".join(map(re.escape, organism.payload.words)), re.IGNORECASE
-    return _marked(answer, [match.span() for match in re.finditer(pattern, answer, flags) if match[0]])
+    scorer, words = organism.scorer, f"(?i){'|'.join(map(re.escape, organism.payload.words))}"
+    pattern = scorer.pattern if isinstance(scorer, AnswerMatches) else words
+    try:
+        return _marked(answer, matching.spans(pattern, answer))
+    except matching.OutOfTime:
+        return _marked(answer, [])
 
 
 def _insert_marked(user: str, plain: str | None) -> Markup:
