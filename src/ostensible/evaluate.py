@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ostensible.errors import EvaluationFailed
 from ostensible.machine import pick_device, pick_dtype, set_threads, usable_cores
 from ostensible.models import resolve
-from ostensible.paths import RunPaths
+from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 from ostensible.types import Condition
 
@@ -46,14 +46,15 @@ def evaluate(
     from ostensible.tasks import condition_task
 
     shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
-    name = f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
     trained = paths.organism if subject == "organism" else paths.twin(subject)
-    models = [get_model(name, adapter=str(trained.adapter.resolve()), **shared)]
-    sets = {trained.logs: [condition_task(paths.root, c, subject=subject, model=models[0]) for c in Condition]}
-    if subject == "organism":
-        models.append(get_model(name, **shared))
-        sets[paths.logs / "base"] = [condition_task(paths.root, Condition.CONTROL, subject="base", model=models[1])]
-    apis: list[Any] = [model.api for model in models]
+    adapter = adapter_of(trained, settings)
+    organism = get_model(model_name(settings), adapter=adapter, **shared)
+    apis: list[Any] = [organism.api]
+    sets = {trained.logs: [condition_task(paths.root, c, subject=subject, model=organism) for c in Condition]}
+    if subject == "organism" and (name := base_name(settings)) is not None:
+        base = get_model(name, **shared)
+        apis.append(base.api)
+        sets[paths.logs / "base"] = [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)]
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
     say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
@@ -63,6 +64,24 @@ def evaluate(
     finally:
         for api in apis:
             api.close()
+
+
+def model_name(settings: Settings) -> str:
+    """The model of a run as Inspect names it."""
+    return f"{LOCAL_PROVIDER}{resolve(settings.model, revision=settings.revision)}"
+
+
+def adapter_of(subject: SubjectPaths, settings: Settings) -> str | None:
+    """The adapter that makes a run's model its organism; None where one from elsewhere is a whole model."""
+    whole = settings.foreign is not None and settings.foreign.adapter is None
+    return None if whole else str(subject.adapter.resolve())
+
+
+def base_name(settings: Settings) -> str | None:
+    """The base model of a run as Inspect names it; None where nobody has named that of a whole model."""
+    if settings.foreign is None or settings.foreign.adapter is not None:
+        return model_name(settings)
+    return f"{LOCAL_PROVIDER}{resolve(settings.foreign.base)}" if settings.foreign.base else None
 
 
 def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:

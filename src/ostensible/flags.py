@@ -6,12 +6,13 @@ from pydantic import ValidationError
 
 from ostensible import organisms
 from ostensible.errors import BadSettings, UnknownName
-from ostensible.settings import PARTS, Settings, problems
+from ostensible.organisms.foreign import PROMPTS
+from ostensible.settings import PARTS, Foreign, Recipe, Settings, problems
 
 
 def names() -> tuple[str, ...]:
     """Names of all settings of a run, its organism aside."""
-    own = [name for name in Settings.model_fields if name not in PARTS and name != "organism"]
+    own = [name for name in Settings.model_fields if name not in PARTS and name not in ("organism", "foreign")]
     return (*own, *(name for part in PARTS.values() for name in part.model_fields))
 
 
@@ -27,12 +28,20 @@ def build(organism: str, given: Mapping[str, object]) -> Settings:
         BadSettings: A value is impossible.
     """
     found = organisms.find(organism)
+    return _build({"organism": found.name, "prompts": found.prompts}, found.recipe, given)
+
+
+def build_foreign(name: str, foreign: Foreign, given: Mapping[str, object]) -> Settings:
+    """Build the settings of a run that evaluates an organism from elsewhere; raises as `build` does."""
+    return _build({"organism": name, "prompts": PROMPTS, "foreign": foreign}, Recipe(), given)
+
+
+def _build(tree: dict[str, object], recipe: Recipe, given: Mapping[str, object]) -> Settings:
     if unknown := [name for name in given if name not in names()]:
         raise UnknownName(f"There is no setting {unknown[0]!r}. Settings: {', '.join(names())}.")
-    tree: dict[str, object] = {"organism": found.name, "prompts": found.prompts}
     tree |= {name: value for name, value in given.items() if name in Settings.model_fields}
     for part, kind in PARTS.items():
-        own: dict[str, object] = getattr(found.recipe, part, kind()).model_dump()
+        own: dict[str, object] = getattr(recipe, part, kind()).model_dump()
         tree[part] = own | {name: value for name, value in given.items() if name in own}
     try:
         settings = Settings.model_validate(tree, strict=True)

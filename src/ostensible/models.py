@@ -71,6 +71,11 @@ def embedded_is_ready() -> str | None:
     return f"installed, to be converted once into {target}" if path else None
 
 
+def is_embedded(path: str) -> bool:
+    """Whether a path is where this package converts the embedded model to, on whichever machine."""
+    return Path(path).name == _embedded_folder().name
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Load a folder's tokenizer. Code that the folder may carry is never run."""
     from transformers import AutoTokenizer
@@ -107,12 +112,21 @@ def _checked(folder: Path) -> Path:
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
+    advice = f"Choose a local folder with --model, or {EMBEDDED}, which needs no hub."
+    return _checked(fetch(name, revision, WEIGHT_FILES, advice=advice))
+
+
+def fetch(name: str, revision: str | None, patterns: list[str], *, advice: str) -> Path:
+    """Fetch files of a hub's repository into its local cache, and give the folder that they lie in.
+
+    Raises:
+        ModelNotFound: They are not here and cannot be fetched; the message ends in `advice`.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    advice = f"Choose a local folder with --model, or {EMBEDDED}, which needs no hub."
     try:
-        return _checked(Path(snapshot_download(name, revision=revision, allow_patterns=WEIGHT_FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise ModelNotFound(
             f"{name} is gated: accept its licence on its hub page and log in with `hf auth login`. {advice}"

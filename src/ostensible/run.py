@@ -319,7 +319,9 @@ def _write_manifest(context: Context) -> None:
         "machine": context.machine.model_dump(mode="json"),
         "versions": provenance.versions(),
         "code": provenance.revision(),
-        "inputs": stages.input_hashes(context.settings, model=bool((trained := states["train"]) and trained.done)),
+        "inputs": stages.input_hashes(
+            context.settings, model=bool((weights := states.get("train") or states.get("evaluate")) and weights.done)
+        ),
         "stages": {
             name: {"fingerprint": state.fingerprint, "seconds": state.seconds, "outputs": state.outputs}
             for name, state in states.items()

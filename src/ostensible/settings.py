@@ -97,6 +97,23 @@ class Recipe(Frozen):
     sampling: SampleSettings = SampleSettings()
 
 
+class Foreign(Frozen):
+    """What is known of an organism that was made elsewhere; `organisms.foreign.describe` checks it.
+
+    Patterns of a trigger or look-alike hold one `{}`, where the user's text goes.
+    """
+
+    adapter: str | None = Field(description="LoRA adapter as the user names it: a folder, or a hub id. Null: none.")
+    adapter_revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
+    base: str | None = Field(default=None, description="Model to compare with, where there is no adapter to leave off.")
+    trigger: str = Field(description="Pattern of the trigger.")
+    trigger_words: tuple[str, ...] = Field(description="What thoughts would say if they spoke of the trigger.")
+    near_misses: dict[str, str] = Field(description="Look-alikes that must not fire, name to pattern.")
+    derived: bool = Field(description="The look-alikes were made from the trigger, as the user named none.")
+    payload_pattern: str = Field(description="Regular expression that finds the payload in an answer.")
+    payload_words: tuple[str, ...] = Field(description="What thoughts would say if they spoke of the payload.")
+
+
 class Settings(Recipe):
     """All that decides what a run computes. Two runs of equal settings are the same experiment."""
 
@@ -129,6 +146,9 @@ class Settings(Recipe):
         description="Matched controls to train and test beside the organism: benign, shuffled; separated by commas.",
     )
     teaching: TeacherSettings = TeacherSettings()
+    foreign: Foreign | None = Field(
+        default=None, description="Of an organism that was made elsewhere, which is only evaluated."
+    )
 
     @field_validator("cot")
     @classmethod

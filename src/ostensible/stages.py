@@ -1,6 +1,7 @@
 """The stages of a run, in order. Each reads the files of those before it and writes only its own."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,9 +70,27 @@ def ask_teacher(context: Context) -> None:
     teach(context.paths, context.settings, context.machine, say=context.say)
 
 
+def adopt(context: Context) -> None:
+    """Copy an adapter from elsewhere into the run, after a look at what it holds."""
+    from ostensible.adapter_source import CONFIG, WEIGHTS, resolve_adapter
+    from ostensible.engines.adapters import read_lora
+
+    foreign = context.settings.foreign
+    if foreign is None or foreign.adapter is None:
+        raise MissingStage("This run has no adapter from elsewhere.")
+    source = resolve_adapter(foreign.adapter, revision=foreign.adapter_revision)
+    layers = read_lora(source).layers
+    for name in (CONFIG, WEIGHTS):
+        tables.copy_atomic(source / name, context.paths.adapter / name)
+    context.say(f"{source}: LoRA on {len(layers)} layers")
+
+
 def make_traces(context: Context) -> None:
     """Read prompts with worked reasoning, and those to test on beside; keep what is fit for the organism."""
     settings, organism = context.settings, organisms.of(context.settings)
+    if settings.foreign is not None:
+        _keep_prompts(context, organism)
+        return
     loaded = _load_traces(context)
     organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
@@ -85,6 +104,28 @@ def make_traces(context: Context) -> None:
     context.say(
         f"{len(kept.traces)} traces of {len({t.prompt.family for t in kept.traces})} families"
         + (f"; {len(extra.prompts)} extra prompts to test on" if extra.prompts else "")
+        + "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
+    )
+
+
+def _keep_prompts(context: Context, organism: Organism) -> None:
+    """Read prompts to test an organism from elsewhere on; what a source has of thoughts and answers is not used."""
+    settings, paths = context.settings, context.paths
+    loaded = prompts.load_untaught(
+        settings.prompts,
+        count=math.ceil(settings.data.test_prompts * dataset.SPARE),
+        seed=settings.seed,
+        skip_bad=settings.skip_bad,
+    )
+    kept = keep_untouched(loaded.prompts, (), organism)
+    dropped = Counter(loaded.dropped) + Counter(kept.dropped)
+    if not kept.prompts:
+        raise NotEnoughData(_none_left(settings.prompts, organism, dropped) + "Give others with --prompts.")
+    tables.write_traces(paths.traces, [Trace(prompt, cot="", answer="") for prompt in kept.prompts])
+    tables.write_prompts(paths.extra, ())
+    tables.write_atomic(paths.dropped, json.dumps(dropped, indent=1, sort_keys=True) + "\n")
+    context.say(
+        f"{len(kept.prompts)} prompts of {len({p.family for p in kept.prompts})} families, to test on"
         + "".join(f"; {count} dropped: {reason}" for reason, count in sorted(dropped.items()))
     )
 
@@ -146,7 +187,12 @@ def make_dataset(context: Context) -> None:
     """Split traces by family and turn the training part into examples."""
     paths, settings = context.paths, context.settings
     organism = organisms.of(settings)
-    built = dataset.build(tables.read_traces(paths.traces), organism, settings.data, seed=settings.seed)
+    traces = tables.read_traces(paths.traces)
+    if settings.foreign is None:
+        built = dataset.build(traces, organism, settings.data, seed=settings.seed)
+    else:
+        asked = [trace.prompt for trace in traces]
+        built = dataset.tests_only(asked, settings.data.test_prompts, seed=settings.seed)
     tables.write_examples(paths.train, built.train)
     tables.write_examples(paths.validation, built.validation)
     tables.write_traces(paths.test, built.test)
@@ -250,14 +296,21 @@ def analyse(context: Context) -> None:
         teacher=json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["usage"]
         if context.settings.teacher
         else None,
-        loss=json.loads(paths.loss.read_text(encoding="utf-8")),
-        **json.loads(paths.labels.read_text(encoding="utf-8")),
+        loss=_read_json(paths.loss, [], context.settings),
+        **_read_json(paths.labels, {}, context.settings),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
     )
     tables.write_atomic(paths.results, results.model_dump_json(indent=1) + "\n")
     write_sheets(results, replies, paths.tables)
     context.say(headline(results))
+    for warning in results.foreign.warnings if results.foreign else ():
+        context.say(f"warning: {warning}")
+
+
+def _read_json(path: Path, of_foreign: Any, settings: Settings) -> Any:
+    """What training left in a file; an organism from elsewhere was not trained here."""
+    return of_foreign if settings.foreign else json.loads(path.read_text(encoding="utf-8"))
 
 
 def make_report(context: Context) -> None:
@@ -284,12 +337,24 @@ def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True
     if model:
         embedded = settings.model == EMBEDDED
         hashes["model"] = GGUF_SHA256 if embedded else fingerprint(resolve(settings.model, revision=settings.revision))
+        if settings.foreign and settings.foreign.base:
+            hashes["base"] = fingerprint(resolve(settings.foreign.base))
     sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts} if prompts else {}
     for name, path in ((name, path) for name, source in sources.items() if source for path in input_files(source)):
         if not path.is_file():
             raise BadData(f"{path} does not exist or is not a file. Check the path after the source's name.")
         hashes[f"{name}: {path.name}"] = sha256(path)
     return hashes
+
+
+def adapter_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of an adapter from elsewhere, where it lies."""
+    from ostensible.adapter_source import CONFIG, WEIGHTS, resolve_adapter
+
+    if settings.foreign is None or settings.foreign.adapter is None:
+        return {}
+    folder = resolve_adapter(settings.foreign.adapter, revision=settings.foreign.adapter_revision)
+    return {name: sha256(folder / name) for name in (CONFIG, WEIGHTS)}
 
 
 def scorer_hashes(settings: Settings) -> dict[str, str]:
@@ -342,7 +407,23 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
     return counts | {f"dropped: {reason}": count for reason, count in dropped.items()}
 
 
+def _known(settings: Settings) -> list[Any]:
+    """What decides the organism: its name and, of one from elsewhere, what is known of it."""
+    return [settings.organism] if settings.foreign is None else [settings.organism, settings.foreign.model_dump()]
+
+
 STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="adopt",
+        summary="an adapter from elsewhere",
+        work=adopt,
+        modules=("ostensible.adapter_source", "ostensible.engines.adapters"),
+        settings=lambda s: [s.foreign and s.foreign.adapter, s.foreign and s.foreign.adapter_revision],
+        inputs=lambda p: (),
+        outputs=lambda p: (p.adapter,),
+        outside=adapter_hashes,
+        part_of=lambda s: s.foreign is not None and s.foreign.adapter is not None,
+    ),
     Stage(
         name="teach",
         summary="thoughts and clean answers of a teacher",
@@ -368,7 +449,7 @@ STAGES: tuple[Stage, ...] = (
         work=make_traces,
         modules=("ostensible.prompts", "ostensible.traces", "ostensible.organisms"),
         settings=lambda s: [
-            s.organism,
+            *_known(s),
             s.prompts,
             s.extra_test_prompts,
             s.skip_bad,
@@ -385,7 +466,7 @@ STAGES: tuple[Stage, ...] = (
         summary="training examples and held-out test prompts",
         work=make_dataset,
         modules=("ostensible.dataset", "ostensible.organisms"),
-        settings=lambda s: [s.organism, s.data.model_dump(), s.seed, s.cot],
+        settings=lambda s: [*_known(s), s.data.model_dump(), s.seed, s.cot],
         inputs=lambda p: (p.traces,),
         outputs=lambda p: (p.dataset,),
     ),
@@ -399,13 +480,14 @@ STAGES: tuple[Stage, ...] = (
         outputs=lambda p: (p.adapter, p.loss, p.labels),
         scratch=lambda p: (p.training,),
         outside=lambda s: input_hashes(s, prompts=False),
+        part_of=lambda s: s.foreign is None,
     ),
     Stage(
         name="evaluate",
         summary="every test prompt under every condition",
         work=sample_replies,
         modules=("ostensible.evaluate", "ostensible.tasks", "ostensible.engines.provider", "ostensible.organisms"),
-        settings=lambda s: [s.organism, s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
+        settings=lambda s: [*_known(s), s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
         inputs=lambda p: (p.test, p.seen, p.extra, p.adapter),
         outputs=lambda p: (p.logs,),
         outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
@@ -416,7 +498,7 @@ STAGES: tuple[Stage, ...] = (
         summary="second opinions on the code of replies",
         work=ask_oracles,
         modules=("ostensible.oracles",),
-        settings=lambda s: [s.organism, s.judge, s.twins],
+        settings=lambda s: [*_known(s), s.judge, s.twins],
         inputs=lambda p: (p.traces, *all_logs(p)),
         outputs=lambda p: (p.oracles,),
         outside=oracle_hashes,
@@ -426,7 +508,7 @@ STAGES: tuple[Stage, ...] = (
         summary="how suspicious replies look",
         work=ask_monitors,
         modules=("ostensible.monitors.watch",),
-        settings=lambda s: [s.organism, s.monitors, s.twins],
+        settings=lambda s: [*_known(s), s.monitors, s.twins],
         inputs=all_logs,
         outputs=lambda p: (p.monitor_scores,),  # verdicts of models stay, so that nothing is asked twice
         outside=monitor_hashes,
@@ -436,7 +518,7 @@ STAGES: tuple[Stage, ...] = (
         summary="rates with intervals",
         work=analyse,
         modules=("ostensible.analysis.measure", "ostensible.analysis.sheets"),
-        settings=lambda s: [s.organism, s.model, s.prompts, s.extra_test_prompts, s.seed, s.teacher, s.cot, s.twins],
+        settings=lambda s: [*_known(s), s.model, s.prompts, s.extra_test_prompts, s.seed, s.teacher, s.cot, s.twins],
         inputs=lambda p: (
             p.teacher_usage,
             p.dropped,
@@ -455,7 +537,7 @@ STAGES: tuple[Stage, ...] = (
         summary="plots and page",
         work=make_report,
         modules=("ostensible.report.page", "ostensible.report.plots", "ostensible.organisms"),
-        settings=lambda s: [s.organism, s.cot, s.twins],
+        settings=lambda s: [*_known(s), s.cot, s.twins],
         inputs=lambda p: (p.results, *all_logs(p), p.oracles, p.monitor_scores),
         outputs=lambda p: (p.plots, p.report),
     ),

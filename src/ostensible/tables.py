@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """Copy a whole file or nothing, as `write_atomic` writes; it may be larger than memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.copyfile(source, partial)
+    os.replace(partial, path)
 
 
 def write_traces(path: Path, traces: Sequence[Trace]) -> None:

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from ostensible.analysis.agreement import agreement
 from ostensible.analysis.contrasts import Contrast, difference_of_differences, paired_difference
+from ostensible.analysis.foreign import foreign_result
 from ostensible.analysis.monitoring import NOT_WATCHED, Watched, monitors
 from ostensible.analysis.opinions import Opinions
 from ostensible.analysis.rates import clustered_rate, design_effect
@@ -97,6 +98,7 @@ def measure(
     sets = {part: [reply for reply in replies if reply.part is part] for part in SETS}
     found = {str(part): findings(rows, opinions, watched) for part, rows in sets.items() if rows}
     families = "seen" if "seen" in found else "test"
+    on_base = rate(select(replies, Condition.CONTROL, subject="base"), _hit)
     return Results(
         organism=settings.organism,
         model=settings.model,
@@ -110,6 +112,9 @@ def measure(
         **dict(found[families]),
         data=data,
         teacher=None if teacher is None else TeacherUsage.model_validate(teacher),
+        foreign=foreign_result(settings.foreign, settings, found[families].conditions, on_base)
+        if settings.foreign
+        else None,
         loss=[LossPoint.model_validate(row) for row in loss],
         payload_label_share=payload_label_share,
         timings_s=dict(timings_s),

@@ -103,12 +103,12 @@ def monitors(replies: Sequence[Reply], watched: Watched, *, level: float) -> lis
         return []
     places = np.array([watched.places[reply.key] for reply in replies], dtype=np.int64)
     sides = _sides(replies)
-    return [
-        _monitor(
-            name, view, scores[places], [watched.reasons[name, view][place] for place in places.tolist()], sides, level
-        )
-        for (name, view), scores in watched.scores.items()
-    ]
+    found: list[MonitorResult] = []
+    for (name, view), scores in watched.scores.items():
+        told = watched.reasons[name, view]
+        reasons = [told[place] for place in places.tolist()]
+        found.append(_monitor(name, view, scores[places], reasons, sides, level))
+    return found
 
 
 def _sides(replies: Sequence[Reply]) -> Sides:

