@@ -10,7 +10,7 @@ __all__ = ["control", "cot_judge", "near_miss", "ostensible", "triggered", "vuln
 
 @modelapi(name="ostensible")
 def ostensible():
-    """Our local engine, loaded when it is first used."""
-    from ostensible.engines.provider import LocalAPI
+    """Our engine, or a vLLM server that it starts; loaded when it is first used."""
+    from ostensible.engines.provider import OstensibleAPI
 
-    return LocalAPI
+    return OstensibleAPI

@@ -114,6 +114,10 @@ def run(
         from ostensible.oracles import check_judge
 
         check_judge(settings)
+    if machine.engine == "vllm":
+        from ostensible.evaluate import check_engine
+
+        check_engine(machine)
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":

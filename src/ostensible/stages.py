@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ostensible import dataset, organisms, prompts, provenance, tables
+from ostensible import attempts, dataset, organisms, prompts, provenance, tables
 from ostensible.card import adapter_card
 from ostensible.errors import BadData, MissingStage, NotEnoughData
 from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
@@ -250,6 +250,7 @@ def analyse(context: Context) -> None:
         else None,
         loss=json.loads(paths.loss.read_text(encoding="utf-8")),
         **json.loads(paths.labels.read_text(encoding="utf-8")),
+        sampling=attempts.read(paths.logs),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
     )
