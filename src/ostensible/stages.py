@@ -67,9 +67,12 @@ class Stage:
 
 
 def ask_teacher(context: Context) -> None:
-    """Have a teacher write thoughts and clean answers to prompts."""
+    """Have a teacher write thoughts and clean answers to prompts, if the model has a format that can hold them."""
+    from ostensible.models import load_tokenizer
+    from ostensible.render import load_chat_format
     from ostensible.teacher import teach
 
+    load_chat_format(load_tokenizer(resolve(context.settings.model, revision=context.settings.revision)))
     teach(context.paths, context.settings, context.machine, say=context.say)
 
 
