@@ -4,7 +4,7 @@
     python benchmarks/vllm.py --shape r1-distill-qwen-14b              # random weights of that shape; no hub needed
 
 Needs a CUDA GPU and the extra `vllm`. Both ways get the same prompt ids, adapter, sampling parameters and replies of
-exactly `--max-new-tokens` tokens where `--shape` is given (random weights end by chance alone, so no token ends them).
+nearly `--max-new-tokens` tokens each where `--shape` is given: random weights end one by chance alone.
 
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
@@ -89,11 +89,20 @@ def make_model(folder: Path, shape: str, *, rank: int) -> Path:
         model: Any = Qwen2ForCausalLM(Qwen2Config(**SHAPES[shape], **ends, tie_word_embeddings=False))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    widen(folder / "model/tokenizer.json", SHAPES[shape]["vocab_size"])
     if rank:
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
         get_peft_model(model, lora).save_pretrained(folder / "adapter")
     return folder / "model"
+
+
+def widen(tokenizer: Path, size: int) -> None:
+    """Add tokens that no text has, so that each of the model's has a text."""
+    content = json.loads(tokenizer.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {f"extra{i}": i for i in range(len(vocabulary), size)}
+    tokenizer.write_text(json.dumps(content))
 
 
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
