@@ -42,7 +42,7 @@ def replies_of(journal: Path) -> list[str]:
 
 
 def assert_gone(*pids: int) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while left := [pid for pid in pids if Path(f"/proc/{pid}/cmdline").is_file() and alive(pid)]:
         assert time.monotonic() < end, f"still there: {left}"
         time.sleep(0.05)
@@ -134,10 +134,10 @@ def test_a_run_killed_in_sampling_leaves_no_server_and_ends_as_if_undisturbed(tr
     journal, again, whole = (tmp_path / name for name in ("journal", "again", "whole"))
     for name in ("killed", "undisturbed"):
         (tmp_path / name).mkdir()
-    slow = ("--engine", "vllm", "--vllm-command", command("--reply-s", 0.3, "--child", journal=journal))
+    slow = ("--engine", "vllm", "--vllm-command", command("--reply-s", 1.0, "--child", journal=journal))
     cli, folder, words = evaluation(trained, tmp_path / "killed", tiny_model, *slow)
     process = cli.start(*words, "--until", "evaluate")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (journal.exists() and len(replies_of(journal)) > 25):
         assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.01)
@@ -156,10 +156,10 @@ def test_a_run_killed_in_sampling_leaves_no_server_and_ends_as_if_undisturbed(tr
 
 
 def test_ctrl_c_while_the_server_starts_is_heeded_at_once_and_leaves_none(trained, tiny_model, tmp_path):
-    slow = ("--engine", "vllm", "--vllm-command", command("--slow-start", 60, "--child", journal=tmp_path / "journal"))
+    slow = ("--engine", "vllm", "--vllm-command", command("--slow-start", 600, "--child", journal=tmp_path / "journal"))
     cli, _, words = evaluation(trained, tmp_path, tiny_model, *slow)
     process = cli.start(*words)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (tmp_path / "journal").exists():
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.02)
@@ -167,7 +167,7 @@ def test_ctrl_c_while_the_server_starts_is_heeded_at_once_and_leaves_none(traine
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode in {130, -signal.SIGINT}
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert "Traceback" not in err
     assert_gone(int((tmp_path / "journal").read_text().split()[1]))
 
