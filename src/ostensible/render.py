@@ -234,13 +234,14 @@ def _render(
     template = str(tokenizer.get_chat_template())
     if "strftime_now" in template:
         template = _same_day() + template
+    options: dict[str, Any] = dict(switch)
     return str(
         tokenizer.apply_chat_template(
             [dict(turn) for turn in turns],
             chat_template=template,
             add_generation_prompt=prompt,
             tokenize=False,
-            **switch,
+            **options,
         )
     )
 
