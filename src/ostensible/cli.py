@@ -133,6 +133,10 @@ def run(
         from ostensible.monitors.watch import check_monitors
 
         check_monitors(settings)
+    if machine.engine == "vllm":
+        from ostensible.evaluate import check_engine
+
+        check_engine(machine)
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
