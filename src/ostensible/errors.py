@@ -72,6 +72,10 @@ class CorruptRun(OstensibleError, ValueError):
     """A file of a run folder cannot be read."""
 
 
+class TrainingFailed(OstensibleError, RuntimeError):
+    """One of the processes that train together ended with an error."""
+
+
 class EvaluationFailed(OstensibleError, RuntimeError):
     """Sampling or scoring ended with an error."""
 

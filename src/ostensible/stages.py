@@ -166,8 +166,9 @@ def train_adapter(context: Context) -> None:
     """Render every example, then train; an example that does not fit stops before any weight is loaded."""
     from ostensible.machine import pick_device, pick_dtype, release_memory, set_threads
     from ostensible.models import load_tokenizer
+    from ostensible.parallel import share, train_together
     from ostensible.render import load_chat_format
-    from ostensible.train import TrainJob, train
+    from ostensible.train import TrainJob
 
     paths, settings, machine = context.paths, context.settings, context.machine
     folder = resolve(settings.model, revision=settings.revision)
@@ -194,9 +195,9 @@ def train_adapter(context: Context) -> None:
     )
     tokens = sum(len(row.input_ids) for row in job.train)
     context.say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
-    train(job, say=context.say)
-    share = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
-    tables.write_atomic(paths.labels, json.dumps({"payload_label_share": share}) + "\n")
+    train_together(share(job, machine), say=context.say)
+    carried = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
+    tables.write_atomic(paths.labels, json.dumps({"payload_label_share": carried}) + "\n")
     release_memory()
 
 
