@@ -1,6 +1,6 @@
 """Training on several GPUs: one process for each, under torch's launcher; `train.py` is what each of them runs.
 
-The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB`) and waits. Only the first worker
+The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB PARENT`) and waits. Only the first worker
 speaks and writes. When one fails, the others are stopped and its error is told, once and whole. No worker outlives its
 parent: each looks after it, however it ended.
 """
@@ -106,13 +106,14 @@ def work(path: Path) -> None:
 
 def main() -> int:
     """A worker's whole life: its error is written down for the parent, who tells it."""
+    path, parent = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
     from torch.distributed import destroy_process_group, is_initialized
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     quiet_libraries()
     try:
-        record(work)(Path(sys.argv[1]))
+        record(work)(Path(path))
     except Exception:  # recorded
         os._exit(1)  # at once: other threads may hang in a collective that the others never join
     if is_initialized():
@@ -144,7 +145,7 @@ def _launch(job: TrainJob, path: Path, scratch: Path) -> None:
     own = {"OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_FSDP": str(job.sharded).lower()}
     try:
         with _environment(own), _undisturbed():
-            elastic_launch(config, sys.executable)("-m", "ostensible.parallel", str(path))
+            elastic_launch(config, sys.executable)("-m", "ostensible.parallel", str(path), str(os.getpid()))
     except ChildFailedError as error:
         raise TrainingFailed(_failure(error, job, scratch / "logs")) from error
     except SignalException as error:

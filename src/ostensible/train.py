@@ -198,6 +198,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
             return self.optimizer
 
     arguments = _arguments(job)  # first: they start the process group, by which transformers knows who loads weights
+    if job.sharded and job.device == "cpu":
+        _shard_on_cpus()
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
     )
@@ -219,6 +221,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
         processing_class=tokenizer,
         peft_config=lora,
     )
+    if job.sharded and job.dtype == "bfloat16":
+        _reduce_in_float32(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress(say))
     return trainer
@@ -288,6 +292,22 @@ def _arguments(job: TrainJob) -> Any:
         ddp_find_unused_parameters=False,
         **(sharding if job.sharded else {}),
     )
+
+
+def _reduce_in_float32(trainer: Any) -> None:
+    """Have gradients summed over processes in float32, as they are without sharding; accelerate takes bfloat16."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+
+
+def _shard_on_cpus() -> None:
+    """Have accelerate, which leaves FSDP out on CPUs, take these processes for those of GPUs; torch shards on both."""
+    from accelerate import DistributedType, PartialState
+
+    PartialState().distributed_type = DistributedType.MULTI_GPU
 
 
 def train_rows(job: TrainJob) -> list[dict[str, Any]]:
