@@ -94,3 +94,7 @@ class MissingPackage(OstensibleError, ImportError):
 
 class ClusterUnavailable(OstensibleError, ConnectionError):
     """No Ray cluster answers, or none can be started."""
+
+
+class LaunchFailed(OstensibleError, RuntimeError):
+    """A run could not be done on rented machines, or failed there."""

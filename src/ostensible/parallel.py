@@ -32,8 +32,8 @@ STOP_WITHIN_S = 10
 LAST_LINES = 20
 
 
-def check_gpus(settings: TrainSettings, machine: Machine) -> None:
-    """Make sure that this machine has the GPUs asked for, and that they can share a step evenly.
+def check_gpus(settings: TrainSettings, machine: Machine, *, here: bool = True) -> None:
+    """Make sure that the GPUs asked for can share a step evenly, and that this machine has them if it is to train.
 
     Raises:
         BadSettings: It has fewer, or their number does not divide the rows of a step.
@@ -47,7 +47,7 @@ def check_gpus(settings: TrainSettings, machine: Machine) -> None:
             f"Choose --gpus among {_listed(n for n in range(1, rows + 1) if rows % n == 0)}, or other --batch-pairs: "
             "that changes what is learnt, --gpus does not."
         )
-    if machine.device == "cpu":
+    if machine.device == "cpu" or not here:
         return
     import torch
 
