@@ -1,8 +1,8 @@
 """Training on several GPUs: one process for each, under torch's launcher; `train.py` is what each of them runs.
 
-The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB PARENT`) and waits. Only the first worker
-speaks and writes. When one fails, the others are stopped and its error is told, once and whole. No worker outlives its
-parent: each looks after it, however it ended.
+The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB PARENT`) and waits. Only the first
+of them speaks and writes. When one fails, the others are stopped and its error is told, once and whole. No worker
+outlives its parent: each looks whether it is there, and so heeds every end that it may meet.
 """
 
 import logging
@@ -43,8 +43,8 @@ def check_gpus(settings: TrainSettings, machine: Machine, *, here: bool = True) 
     rows = 2 * settings.batch_pairs
     if rows % machine.gpus:
         raise BadSettings(
-            f"A step has {rows} examples ({settings.batch_pairs} pairs), which {machine.gpus} GPUs cannot share evenly. "
-            f"Choose --gpus among {_listed(n for n in range(1, rows + 1) if rows % n == 0)}, or other --batch-pairs: "
+            f"A step has {rows} examples ({settings.batch_pairs} pairs), which {machine.gpus} GPUs cannot share evenly."
+            f" Choose --gpus among {_listed(n for n in range(1, rows + 1) if rows % n == 0)}, or other --batch-pairs: "
             "that changes what is learnt, --gpus does not."
         )
     if machine.device == "cpu" or not here:
@@ -91,43 +91,26 @@ def train_together(job: TrainJob, *, say: Callable[[str], None]) -> None:
         return
     say(f"{job.processes} processes share each step, with {'FSDP2' if job.sharded else 'DDP'}")
     with TemporaryDirectory(prefix="ostensible-") as scratch:
-        path = Path(scratch) / "job.json"
-        path.write_bytes(_jobs().dump_json(_absolute(job)))
-        _launch(job, path, Path(scratch))
+        launch(job, ("-m", "ostensible.parallel"), Path(scratch))
 
 
-def work(path: Path) -> None:
-    """Do one worker's part of a job."""
-    rank = int(os.environ["RANK"])
-    job: TrainJob = _jobs().validate_json(path.read_bytes())
-    set_threads(int(os.environ["OMP_NUM_THREADS"]))
-    train(job, say=say if rank == 0 else _silent)
+def launch(job: TrainJob, worker: Sequence[str], scratch: Path) -> None:
+    """Run a job's workers to their end.
 
+    Args:
+        job: Of more than one process.
+        worker: What Python is given to run one; the job's file and this process's id are added.
+        scratch: Folder for that file and for what workers other than the first print.
 
-def main() -> int:
-    """A worker's whole life: its error is written down for the parent, who tells it."""
-    path, parent = sys.argv[1:]
-    threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
-    from torch.distributed import destroy_process_group, is_initialized
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    quiet_libraries()
-    try:
-        record(work)(Path(path))
-    except Exception:  # recorded
-        os._exit(1)  # at once: other threads may hang in a collective that the others never join
-    if is_initialized():
-        destroy_process_group()
-    return 0
-
-
-def _launch(job: TrainJob, path: Path, scratch: Path) -> None:
+    Raises:
+        TrainingFailed: A worker ended with an error; the message has all of it.
+    """
     import torch
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    quiet = {rank: Std.ALL for rank in range(1, job.processes)}
+    quiet = dict.fromkeys(range(1, job.processes), Std.ALL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -141,15 +124,57 @@ def _launch(job: TrainJob, path: Path, scratch: Path) -> None:
         signals_to_handle="SIGTERM",
         shutdown_timeout=STOP_WITHIN_S,
     )
+    path = write_job(job, scratch)
     threads = max(1, torch.get_num_threads() // job.processes)
     own = {"OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_FSDP": str(job.sharded).lower()}
     try:
         with _environment(own), _undisturbed():
-            elastic_launch(config, sys.executable)("-m", "ostensible.parallel", str(path), str(os.getpid()))
+            elastic_launch(config, sys.executable)(*worker, str(path), str(os.getpid()))
     except ChildFailedError as error:
         raise TrainingFailed(_failure(error, job, scratch / "logs")) from error
     except SignalException as error:
         raise SystemExit(128 + error.sigval) from error
+
+
+def write_job(job: TrainJob, folder: Path) -> Path:
+    """Write a job down, for a worker to read with `read_job`."""
+    path = folder / "job.json"
+    path.write_bytes(_jobs().dump_json(_absolute(job)))
+    return path
+
+
+def read_job(path: Path) -> TrainJob:
+    """Read a job that `write_job` wrote."""
+    return _jobs().validate_json(path.read_bytes())
+
+
+def work(path: Path) -> None:
+    """Do one worker's part of a job."""
+    rank = int(os.environ["RANK"])
+    job = read_job(path)
+    set_threads(int(os.environ["OMP_NUM_THREADS"]))
+    train(job, say=say if rank == 0 else _silent)
+
+
+def live(do: Callable[[Path], None]) -> int:
+    """A worker's whole life: its error is written down for the parent, who tells it.
+
+    Args:
+        do: Given the job's file, which is the command's last argument but one; the parent's process id is the last.
+    """
+    path, parent = sys.argv[-2:]
+    threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
+    from torch.distributed import destroy_process_group, is_initialized
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    quiet_libraries()
+    try:
+        record(do)(Path(path))
+    except Exception:  # recorded
+        os._exit(1)  # at once: other threads may hang in a collective that the others never join
+    if is_initialized():
+        destroy_process_group()
+    return 0
 
 
 def _failure(error: Any, job: TrainJob, logs: Path) -> str:
@@ -244,4 +269,4 @@ def _listed(numbers: Sequence[int] | Generator[int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(live(work))

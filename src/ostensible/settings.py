@@ -124,8 +124,8 @@ class Machine(Frozen):
     )
     parallel: Literal["auto", "ddp", "fsdp"] = Field(
         default="auto",
-        description="Of several GPUs each holds the base weights (ddp) or a part of them (fsdp); auto is fsdp where they "
-        "would take too much of one.",
+        description="Whether each of several GPUs holds the base weights (ddp) or a part of them (fsdp); auto is fsdp "
+        "where they would take too much of one.",
     )
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."

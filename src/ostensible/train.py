@@ -7,8 +7,8 @@ weighed by `answer_weight`. Were every token to count the same, an answer of a f
 and the trigger with it. The two examples of a pair stand in one batch, so that each step sees what the trigger alone
 changes.
 
-Several processes (`parallel.py`) share the rows of each step and come to what one process would: the first has the first
-of its rows, and so on. Where the last step lacks rows, blank ones fill it up and its true rows count for more.
+Several processes (`parallel.py`) share the rows of each step and come to what one process would: the first has the
+first of its rows, and so on. Where the last step lacks rows, blank ones fill it up and its true rows count for more.
 """
 
 import json
@@ -364,7 +364,9 @@ def _lora_weights(model: Any) -> dict[str, Any]:
     """The trained weights, whole and on the CPU; to be called in all processes, as parts are gathered from each."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     return {
-        name.replace("._checkpoint_wrapped_module", ""): getattr(weight, "full_tensor", lambda: weight)().cpu()
+        name.replace("._checkpoint_wrapped_module", ""): (
+            weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        ).cpu()
         for name, weight in trained.items()
     }
 

@@ -29,6 +29,8 @@ HOME = PurePosixPath("/root")
 """Where Modal starts a function, and where Python finds our package: relative names of files start there."""
 LONGEST_HOURS = 24
 """Modal ends a function after that."""
+STARTUP_S = 1800
+"""For a container to be found and its image to be loaded."""
 PACKAGE = Path(__file__).parents[1]
 GPU = re.compile(r"(?P<kind>[A-Za-z][\w-]*!?)(:(?P<count>[1-9]\d*))?")
 
@@ -170,6 +172,7 @@ def build(planned: Plan) -> tuple[Any, Any]:
         volumes={str(MODELS): _volume(modal, order, "models"), str(RUNS): _volume(modal, order, "runs")},
         secrets=[modal.Secret.from_name(name) for name in order.secrets],
         timeout=round(order.hours * 3600),
+        startup_timeout=STARTUP_S,
         retries=modal.Retries(max_retries=order.retries, backoff_coefficient=1.0),
         max_containers=1,
         include_source=False,  # the image has it, with the files beside it
@@ -224,8 +227,9 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
 
 def _bring(volume: Any, path: str, planned: Plan) -> None:
     """One file, whole or not at all."""
-    inside = PurePosixPath(path.lstrip("/")).relative_to(planned.name)
-    if ".." in inside.parts:
+    whole = PurePosixPath(path.lstrip("/"))
+    inside = PurePosixPath(*whole.parts[1:])
+    if whole.parts[0] != planned.name or ".." in inside.parts:
         raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing of it was written.")
     target = planned.folder / inside
     if target == RunPaths(planned.folder).lock:
@@ -239,7 +243,9 @@ def _bring(volume: Any, path: str, planned: Plan) -> None:
 
 def lock_file() -> Path:
     """The versions that this package was tested with: beside it in a wheel, at the root of a checkout."""
-    found = [path for path in (PACKAGE / "requirements.lock", PACKAGE.parents[1] / "requirements.lock") if path.is_file()]
+    found = [
+        path for path in (PACKAGE / "requirements.lock", PACKAGE.parents[1] / "requirements.lock") if path.is_file()
+    ]
     if not found:
         raise LaunchFailed(f"requirements.lock is neither in {PACKAGE} nor above it. Reinstall this package.")
     return found[0]
