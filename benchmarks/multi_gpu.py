@@ -113,7 +113,6 @@ def measure(
         gradient_checkpointing=not options.no_gradient_checkpointing,
     )  # fmt: skip
     vocabulary = config(options.shape).vocab_size
-    vocabulary = config(options.shape).vocab_size
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         job = TrainJob(

@@ -1,8 +1,8 @@
 """Training on several GPUs: one process for each, under torch's launcher; `train.py` is what each of them runs.
 
-The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB PARENT`) and waits. Only the first
-of them speaks and writes. When one fails, the others are stopped and its error is told, once and whole. No worker
-outlives its parent: each looks whether it is there, and so heeds every end that it may meet.
+The parent writes the job down, starts the workers (`python -m ostensible.parallel JOB PARENT`) and waits. Only the
+first of them speaks and writes. When one fails, the others are stopped and its error is told, once and whole. No worker
+outlives its parent: each looks whether it is still there.
 """
 
 import logging
