@@ -87,9 +87,11 @@ def test_two_processes_one_of_which_is_killed_resume_and_come_to_what_one_does(t
     assert not list((tmp_path / "training").glob("checkpoint-*"))
 
 
-def test_sharded_weights_come_to_what_one_process_does(tiny_model, alone, tmp_path, monkeypatch, capfd):
-    shared = share(uneven(tiny_model, tmp_path), Machine(device="cpu", gpus=2, parallel="fsdp"))
-    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")
+def test_sharded_weights_come_to_what_one_process_does(tiny_model, alone, tmp_path, capfd):
+    small = uneven(tiny_model, tmp_path)
+    frugal = replace(small, settings=small.settings.model_copy(update={"gradient_checkpointing": True}))
+    shared = share(frugal, Machine(device="cpu", gpus=2, parallel="fsdp"))
+    assert shared.sharded
     train_together(shared, say=print)
     assert_same(tmp_path, alone)
     said = capfd.readouterr().err

@@ -260,7 +260,6 @@ def _arguments(job: TrainJob) -> Any:
         "fsdp_config": {
             "version": 2,
             "cpu_ram_efficient_loading": True,  # one process reads the weights and hands the others their parts
-            "activation_checkpointing": settings.gradient_checkpointing,
         },
     }
     return SFTConfig(
@@ -275,7 +274,7 @@ def _arguments(job: TrainJob) -> Any:
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(10, steps // 10),
-        gradient_checkpointing=settings.gradient_checkpointing and not job.sharded,
+        gradient_checkpointing=settings.gradient_checkpointing,  # not FSDP's own: PEFT would find no layers to save
         bf16=job.dtype == "bfloat16",
         use_cpu=job.device == "cpu",
         logging_steps=1,
@@ -363,12 +362,7 @@ def _progress(say: Callable[[str], None]) -> Any:
 def _lora_weights(model: Any) -> dict[str, Any]:
     """The trained weights, whole and on the CPU; to be called in all processes, as parts are gathered from each."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
-    return {
-        name.replace("._checkpoint_wrapped_module", ""): (
-            weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        ).cpu()
-        for name, weight in trained.items()
-    }
+    return {name: (w.full_tensor() if hasattr(w, "full_tensor") else w).cpu() for name, w in trained.items()}
 
 
 def _save_adapter(model: Any, weights: dict[str, Any], job: TrainJob) -> None:
