@@ -177,6 +177,14 @@ class Machine(Frozen):
 
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    gpus: int = Field(
+        default=1, ge=1, description="GPUs to train on, which share each step; on --device cpu, processes."
+    )
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto",
+        description="Whether each of several GPUs holds the base weights (ddp) or a part of them (fsdp); auto is fsdp "
+        "where they would take too much of one.",
+    )
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )
