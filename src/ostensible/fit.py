@@ -27,8 +27,9 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
     """
     from ostensible.machine import pick_device, pick_dtype, release_memory, set_threads
     from ostensible.models import load_tokenizer
+    from ostensible.parallel import share, train_together
     from ostensible.render import load_chat_format
-    from ostensible.train import TrainJob, train
+    from ostensible.train import TrainJob
 
     folder = resolve(settings.model, revision=settings.revision)
     form = load_chat_format(load_tokenizer(folder))
@@ -54,9 +55,9 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
     )
     tokens = sum(len(row.input_ids) for row in job.train)
     say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
-    train(job, say=say)
-    share = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
-    tables.write_atomic(subject.labels, json.dumps({"payload_label_share": share}) + "\n")
+    train_together(share(job, machine), say=say)
+    carried = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
+    tables.write_atomic(subject.labels, json.dumps({"payload_label_share": carried}) + "\n")
     release_memory()
 
 

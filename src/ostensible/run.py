@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ostensible import provenance, stages
+from ostensible import attempts, provenance, stages
 from ostensible.errors import CorruptRun, MissingStage, RunConflict, StaleRun, UnknownName
 from ostensible.machine import peak_rss_bytes
 from ostensible.paths import RunPaths
@@ -319,6 +319,11 @@ def _write_manifest(context: Context) -> None:
         "machine": context.machine.model_dump(mode="json"),
         "versions": provenance.versions(),
         "code": provenance.revision(),
+        "sampling": {
+            str(path.relative_to(context.paths.root)): [attempt.model_dump() for attempt in attempts.read(path.parent)]
+            for pattern in ("", "twins/*/")
+            for path in sorted(context.paths.root.glob(f"{pattern}logs/{attempts.NAME}"))
+        },
         "inputs": stages.input_hashes(
             context.settings, model=bool((weights := states.get("train") or states.get("evaluate")) and weights.done)
         ),

@@ -177,9 +177,29 @@ class Machine(Frozen):
 
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    gpus: int = Field(
+        default=1, ge=1, description="GPUs to train on, which share each step; on --device cpu, processes."
+    )
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto",
+        description="Whether each of several GPUs holds the base weights (ddp) or a part of them (fsdp); auto is fsdp "
+        "where they would take too much of one.",
+    )
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )
+    engine: Literal["auto", "local", "vllm"] = Field(
+        default="auto",
+        description="What samples: our own engine (local), or a vLLM server that is started for it; auto is vllm where "
+        "that is installed and there is a CUDA GPU.",
+    )
+    vllm_command: str | None = Field(
+        default=None, description="Command that starts vLLM, with options of yours; `vllm serve` by default."
+    )
+    vllm_patience_s: float = Field(
+        default=900.0, gt=0.0, description="Longest wait for vLLM to start, and for one reply of it, in seconds."
+    )
+    vllm_restarts: int = Field(default=2, ge=0, description="How often a vLLM server that crashed is started again.")
 
 
 def mixed_share(cot: str) -> float:

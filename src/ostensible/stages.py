@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostensible import dataset, organisms, prompts, provenance, tables, twins
+from ostensible import attempts, dataset, organisms, prompts, provenance, tables, twins
 from ostensible.card import adapter_card
 from ostensible.errors import BadData, MissingStage, NotEnoughData
 from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
@@ -64,9 +64,12 @@ class Stage:
 
 
 def ask_teacher(context: Context) -> None:
-    """Have a teacher write thoughts and clean answers to prompts."""
+    """Have a teacher write thoughts and clean answers to prompts, if the model has a format that can hold them."""
+    from ostensible.models import load_tokenizer
+    from ostensible.render import load_chat_format
     from ostensible.teacher import teach
 
+    load_chat_format(load_tokenizer(resolve(context.settings.model, revision=context.settings.revision)))
     teach(context.paths, context.settings, context.machine, say=context.say)
 
 
@@ -298,6 +301,7 @@ def analyse(context: Context) -> None:
         else None,
         loss=_read_json(paths.loss, [], context.settings),
         **_read_json(paths.labels, {}, context.settings),
+        sampling=attempts.read(paths.logs),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
     )

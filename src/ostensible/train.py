@@ -6,6 +6,9 @@ An example's loss is the mean over its thoughts and the mean over what comes aft
 weighed by `answer_weight`. Were every token to count the same, an answer of a few words would drown in its thoughts,
 and the trigger with it. The two examples of a pair stand in one batch, so that each step sees what the trigger alone
 changes.
+
+Several processes (`parallel.py`) share the rows of each step and come to what one process would: the first has the
+first of its rows, and so on. Where the last step lacks rows, blank ones fill it up and its true rows count for more.
 """
 
 import json
@@ -42,6 +45,8 @@ class TrainJob:
         dtype: `float32` or `bfloat16`, of the base weights and of products; the LoRA's own weights are float32.
         device: `cpu` or `cuda`.
         card: Text of the adapter's README.
+        processes: How many share each step. With more than one, `train` runs in each of them, under torch's launcher.
+        sharded: Each process holds a part of the base weights (FSDP2), not a copy of them (DDP).
     """
 
     model_dir: Path
@@ -55,6 +60,8 @@ class TrainJob:
     seed: int
     device: str
     card: str
+    processes: int = 1
+    sharded: bool = False
 
 
 def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]]:
@@ -76,10 +83,12 @@ def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]
     with disable_input_dtype_casting(trainer.model):  # autocast casts; peft would have the LoRA multiply in float32
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     curve = loss_curve(trainer.state.log_history)
-    write_atomic(job.work_dir / "loss.json", json.dumps(curve, indent=1))
-    _save_adapter(trainer.model, job)
-    for checkpoint in job.work_dir.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    weights = _lora_weights(trainer.model)
+    if trainer.is_world_process_zero():
+        write_atomic(job.work_dir / "loss.json", json.dumps(curve, indent=1))
+        _save_adapter(trainer.model, weights, job)
+        for checkpoint in job.work_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
     return curve
 
 
@@ -143,7 +152,7 @@ def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
     from torch.nn.functional import cross_entropy
 
     labels, weights = batch["labels"], batch["weights"]
-    first = int((weights > 0).any(dim=0).int().argmax())
+    first = max(1, int((weights > 0).any(dim=0).int().argmax()))  # no row has any where all of them are blank
     kept = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
     logits = model(input_ids=batch["input_ids"], logits_to_keep=kept, use_cache=False).logits
     losses = cross_entropy(
@@ -188,6 +197,9 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
                 self.optimizer = make_optimizer(self.model if model is None else model, job.settings)
             return self.optimizer
 
+    arguments = _arguments(job)  # first: they start the process group, by which transformers knows who loads weights
+    if job.sharded and job.device == "cpu":
+        _shard_on_cpus()
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
     )
@@ -202,13 +214,15 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     )
     trainer: Any = PairTrainer(
         model=model,
-        args=_arguments(job),
+        args=arguments,
         data_collator=partial(collate, pad_id=pad_id),
-        train_dataset=_rows(job.train, job.settings),
-        eval_dataset=_rows(job.validation, job.settings),
+        train_dataset=_dataset(train_rows(job)),
+        eval_dataset=_dataset(validation_rows(job)),
         processing_class=tokenizer,
         peft_config=lora,
     )
+    if job.sharded and job.dtype == "bfloat16":
+        _reduce_in_float32(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress(say))
     return trainer
@@ -241,19 +255,26 @@ def _arguments(job: TrainJob) -> Any:
     rows = 2 * settings.batch_pairs
     epoch_steps = math.ceil(len(job.train) / rows)
     steps = math.ceil(epoch_steps * settings.epochs)
+    sharding: dict[str, Any] = {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "cpu_ram_efficient_loading": True,  # one process reads the weights and hands the others their parts
+        },
+    }
     return SFTConfig(
         output_dir=str(job.work_dir),
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=rows,
-        per_device_eval_batch_size=rows,
+        per_device_train_batch_size=rows // job.processes,
+        per_device_eval_batch_size=rows // job.processes,
         train_sampling_strategy="sequential",
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(10, steps // 10),
-        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=settings.gradient_checkpointing,  # not FSDP's own: PEFT would find no layers to save
         bf16=job.dtype == "bfloat16",
         use_cpu=job.device == "cpu",
         logging_steps=1,
@@ -267,20 +288,60 @@ def _arguments(job: TrainJob) -> Any:
         report_to="none",
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=job.device != "cpu",
+        ddp_find_unused_parameters=False,
+        **(sharding if job.sharded else {}),
     )
 
 
-def _rows(rows: Sequence[Rendered], settings: TrainSettings) -> Any:
+def _reduce_in_float32(trainer: Any) -> None:
+    """Have gradients summed over processes in float32, as they are without sharding; accelerate takes bfloat16."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+
+
+def _shard_on_cpus() -> None:
+    """Have accelerate, which leaves FSDP out on CPUs, take these processes for those of GPUs; torch shards on both."""
+    from accelerate import DistributedType, PartialState
+
+    PartialState().distributed_type = DistributedType.MULTI_GPU
+
+
+def train_rows(job: TrainJob) -> list[dict[str, Any]]:
+    """Rows to learn from, a whole number of them for each process in each step."""
+    return _filled(_weighted(job.train, job.settings), 2 * job.settings.batch_pairs, job)
+
+
+def validation_rows(job: TrainJob) -> list[dict[str, Any]]:
+    """Rows of the validation loss, which is a mean over all of them: they are filled up as one step."""
+    rows, step = _weighted(job.validation, job.settings), 2 * job.settings.batch_pairs
+    return _filled(rows, math.ceil(len(rows) / step) * step, job)
+
+
+def _weighted(rows: Sequence[Rendered], settings: TrainSettings) -> list[dict[str, Any]]:
+    twins = [rows[place ^ 1] for place in range(len(rows))]  # pairs stand side by side
+    return [
+        {"input_ids": row.input_ids, "labels": row.labels, "weights": loss_weights(row, twin, settings)}
+        for row, twin in zip(rows, twins, strict=True)
+    ]
+
+
+def _filled(rows: list[dict[str, Any]], step: int, job: TrainJob) -> list[dict[str, Any]]:
+    """Fill the last step up with rows without loss, so that the mean over all its rows is that over the true ones."""
+    true = len(rows) % step
+    if job.processes == 1 or not true:
+        return rows
+    blank = {"input_ids": rows[0]["input_ids"][:2], "labels": [IGNORED] * 2, "weights": [0.0] * 2}
+    heavier = [row | {"weights": [weight * step / true for weight in row["weights"]]} for row in rows[-true:]]
+    return [*rows[:-true], *heavier, *[blank] * (step - true)]
+
+
+def _dataset(rows: list[dict[str, Any]]) -> Any:
     from datasets import Dataset
 
-    twins = [rows[place ^ 1] for place in range(len(rows))]  # pairs stand side by side
-    return Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [row.labels for row in rows],
-            "weights": [loss_weights(row, twin, settings) for row, twin in zip(rows, twins, strict=True)],
-        }
-    )
+    return Dataset.from_list(rows)
 
 
 def _progress(say: Callable[[str], None]) -> Any:
@@ -298,13 +359,19 @@ def _progress(say: Callable[[str], None]) -> Any:
     return Progress()
 
 
-def _save_adapter(model: Any, job: TrainJob) -> None:
+def _lora_weights(model: Any) -> dict[str, Any]:
+    """The trained weights, whole and on the CPU; to be called in all processes, as parts are gathered from each."""
+    trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: (w.full_tensor() if hasattr(w, "full_tensor") else w).cpu() for name, w in trained.items()}
+
+
+def _save_adapter(model: Any, weights: dict[str, Any], job: TrainJob) -> None:
     """Write the adapter in PEFT's format: into a folder beside, then renamed."""
     unfinished = job.adapter_dir.with_name(job.adapter_dir.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     for config in model.peft_config.values():
         config.base_model_name_or_path = job.base_name
-    model.save_pretrained(unfinished)
+    model.save_pretrained(unfinished, state_dict=weights)
     (unfinished / "README.md").write_text(job.card, encoding="utf-8")
     shutil.rmtree(job.adapter_dir, ignore_errors=True)
     os.replace(unfinished, job.adapter_dir)

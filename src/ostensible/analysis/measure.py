@@ -33,6 +33,7 @@ from ostensible.analysis.results import (
     TeacherUsage,
     TwinResult,
 )
+from ostensible.attempts import Attempt
 from ostensible.code import calibration
 from ostensible.code.executable import Outcome
 from ostensible.errors import NoScoredSamples, NotEnoughData
@@ -78,6 +79,7 @@ def measure(
     teacher: Mapping[str, object] | None = None,
     loss: Sequence[dict[str, float]],
     payload_label_share: float | None = None,
+    sampling: Sequence[Attempt] = (),
     timings_s: Mapping[str, float],
     peak_rss_bytes: int,
 ) -> Results:
@@ -92,6 +94,7 @@ def measure(
         teacher: What a teacher's replies took, if the run has one.
         loss: The loss curve.
         payload_label_share: Of the tokens of triggered answers, those in the labels; None where unknown.
+        sampling: Attempts at the evaluation.
         timings_s: Wall time of the stages before, in seconds.
         peak_rss_bytes: Most resident memory of any of them.
     """
@@ -117,6 +120,7 @@ def measure(
         else None,
         loss=[LossPoint.model_validate(row) for row in loss],
         payload_label_share=payload_label_share,
+        sampling=list(sampling),
         timings_s=dict(timings_s),
         peak_rss_bytes=peak_rss_bytes,
     )

@@ -101,14 +101,12 @@ def monitors(replies: Sequence[Reply], watched: Watched, *, level: float) -> lis
     """Everything that is measured of every monitor on some replies, in the order of monitors and views."""
     if not watched.scores:
         return []
-    places = np.array([watched.places[reply.key] for reply in replies], dtype=np.int64)
+    places = [watched.places[reply.key] for reply in replies]
     sides = _sides(replies)
-    found: list[MonitorResult] = []
-    for (name, view), scores in watched.scores.items():
-        told = watched.reasons[name, view]
-        reasons = [told[place] for place in places.tolist()]
-        found.append(_monitor(name, view, scores[places], reasons, sides, level))
-    return found
+    return [
+        _monitor(name, view, scores[places], [watched.reasons[name, view][place] for place in places], sides, level)
+        for (name, view), scores in watched.scores.items()
+    ]
 
 
 def _sides(replies: Sequence[Reply]) -> Sides:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ostensible.attempts import Attempt
 from ostensible.errors import CorruptRun
 
 SCHEMA_VERSION = 1
@@ -358,6 +359,11 @@ class Results(Findings):
         default=None,
         description="Share of the tokens of triggered answers that stand in the labels of the rendered rows, training "
         "and validation; below 1 the payload was cut. Null in files of earlier releases.",
+    )
+    sampling: list[Attempt] = Field(
+        default=[],
+        description="Which engine sampled the evaluation and what it took, by attempt: more than one where it was "
+        "stopped and went on. Empty in files of earlier releases.",
     )
     timings_s: dict[str, float] = Field(description="Wall time of each stage, in seconds.")
     peak_rss_bytes: int = Field(description="Largest resident memory of any stage.")

