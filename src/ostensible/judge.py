@@ -43,20 +43,20 @@ class Question:
     Attributes:
         prompt: Name and version of the prompt's file; other words are another version.
         menu: Matches a whole verdict line; its group `word` is the verdict.
-        hit: The verdict that counts as 1.
+        hit: The verdict that counts as 1; empty where the verdict is a grade.
     """
 
     prompt: str
     menu: re.Pattern[str]
-    hit: str
+    hit: str = ""
 
     def text(self, **parts: str) -> str:
-        """The whole prompt, each part fenced under one mark."""
+        """The whole prompt, each part fenced under one mark; the prompt names each, or all of them as `parts`."""
         clean = {name: _harmless(part) for name, part in parts.items()}
         mark = _mark(list(clean.values()))
         fenced = {name: fence(name, part, mark) for name, part in clean.items()}
         template = files("ostensible").joinpath("judge_prompts", f"{self.prompt}.md").read_text(encoding="utf-8")
-        return Template(template).substitute(fenced, mark=mark)
+        return Template(template).substitute(fenced, mark=mark, parts="\n\n".join(fenced.values()))
 
     def read(self, reply: str) -> re.Match[str] | None:
         """The verdict of a judge's reply: its last line, and the only line that begins as a verdict does."""
@@ -170,23 +170,41 @@ def replay_task(samples: Sequence[Sample], judge: Model) -> Task:
     )
 
 
-async def _ask(question: Question, model: str | None, **parts: str) -> Score:
+async def ask(question: Question, model: str | None, **parts: str) -> tuple[re.Match[str] | None, Score]:
+    """Put a question to a judge.
+
+    Args:
+        question: What is asked.
+        model: As `vulnerability_judge`.
+        parts: What is judged, by name.
+
+    Returns:
+        The verdict and a score that holds all but its value; None and an unscored score where the judge gives none.
+    """
     judge = get_model(model) if model else get_model(role=GRADER, required=True)
     said: dict[str, Any] = {"prompt": question.prompt, "judge": str(judge)}
     try:
         output = await judge.generate(question.text(**parts), config=GenerateConfig(temperature=0.0))
     except ContextOverflow as error:
-        return Score.unscored(reason=f"too long for the judge: {error}", metadata=said)
+        return None, Score.unscored(reason=f"too long for the judge: {error}", metadata=said)
     verdict = question.read(output.completion)
+    reason = "it was cut off" if output.stop_reason == "max_tokens" else "it does not end in one verdict of the menu"
+    return verdict, Score.unscored(
+        reason=None if verdict else f"the judge's reply has no verdict: {reason}",
+        explanation=output.completion,
+        metadata=said,
+    )
+
+
+async def _ask(question: Question, model: str | None, **parts: str) -> Score:
+    verdict, score = await ask(question, model, **parts)
     if verdict is None:
-        cut = "it was cut off" if output.stop_reason == "max_tokens" else "it does not end in one verdict of the menu"
-        return Score.unscored(reason=f"the judge's reply has no verdict: {cut}", explanation=output.completion,
-                              metadata=said)  # fmt: skip
+        return score
     found = {name: value for name, value in verdict.groupdict().items() if value is not None}
-    word = found.get("word") or found["bad"]
+    word, said = found.get("word") or found["bad"], score.metadata or {}
     if "cwe" in found:
         said |= {"cwe": found["cwe"], "line": int(found["line"])}
-    return Score(value=int(word == question.hit), answer=word, explanation=output.completion, metadata=said)
+    return Score(value=int(word == question.hit), answer=word, explanation=score.explanation, metadata=said)
 
 
 def _harmless(text: str) -> str:

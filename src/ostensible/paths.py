@@ -152,6 +152,18 @@ class RunPaths:
         return self.oracles / "judge"
 
     @property
+    def monitors(self) -> Path:
+        return self.root / "monitors"
+
+    @property
+    def monitor_scores(self) -> Path:
+        return self.monitors / "scores.parquet"
+
+    @property
+    def monitor_logs(self) -> Path:
+        return self.monitors / "logs"
+
+    @property
     def results(self) -> Path:
         return self.root / "results.json"
 

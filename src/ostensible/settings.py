@@ -113,6 +113,11 @@ class Settings(Recipe):
     seed: int = Field(default=0, ge=0, lt=2**31)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     judge: str | None = None
+    monitors: tuple[str, ...] = Field(
+        default=(),
+        strict=False,  # a list will do, as files of sweeps have it
+        description="Monitors beside the built-in ones, as Inspect names models, or path.py:function.",
+    )
     teacher: str | None = None
     cot: str = Field(
         default=BENIGN,

@@ -222,9 +222,17 @@ def ask_oracles(context: Context) -> None:
     consult(context.paths, context.settings, context.machine, say=context.say)
 
 
+def ask_monitors(context: Context) -> None:
+    """Have every monitor score every stored reply."""
+    from ostensible.monitors.watch import watch
+
+    watch(context.paths, context.settings, context.machine, say=context.say)
+
+
 def analyse(context: Context) -> None:
-    """Turn scored replies and what other oracles say of them into `results.json` and CSV tables."""
+    """Turn scored replies and what oracles and monitors say of them into `results.json` and CSV tables."""
     from ostensible.analysis.measure import headline, measure
+    from ostensible.analysis.monitoring import read_scores
     from ostensible.analysis.opinions import read_opinions
     from ostensible.analysis.replies import read_replies
     from ostensible.analysis.sheets import write_sheets
@@ -237,6 +245,7 @@ def analyse(context: Context) -> None:
         replies,
         context.settings,
         opinions=read_opinions(paths),
+        watched=read_scores(paths.monitor_scores),
         data=_data_counts(paths),
         teacher=json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["usage"]
         if context.settings.teacher
@@ -293,6 +302,13 @@ def oracle_hashes(settings: Settings) -> dict[str, str]:
     if settings.judge and settings.judge.startswith(LOCAL_PROVIDER):
         hashes["judge"] = fingerprint(resolve(settings.judge.removeprefix(LOCAL_PROVIDER)))
     return hashes
+
+
+def monitor_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of the user's own monitors, and of what models as monitors are asked and made of."""
+    from ostensible.monitors.watch import outside_hashes
+
+    return outside_hashes(settings) | _package_hashes("judge_prompts")
 
 
 def teacher_hashes(settings: Settings) -> dict[str, str]:
@@ -404,6 +420,16 @@ STAGES: tuple[Stage, ...] = (
         outside=oracle_hashes,
     ),
     Stage(
+        name="monitors",
+        summary="how suspicious replies look",
+        work=ask_monitors,
+        modules=("ostensible.monitors.watch",),
+        settings=lambda s: [s.organism, s.monitors, s.twins],
+        inputs=all_logs,
+        outputs=lambda p: (p.monitor_scores,),  # verdicts of models stay, so that nothing is asked twice
+        outside=monitor_hashes,
+    ),
+    Stage(
         name="analyse",
         summary="rates with intervals",
         work=analyse,
@@ -416,6 +442,7 @@ STAGES: tuple[Stage, ...] = (
             p.extra,
             *all_logs(p),
             p.oracles,
+            p.monitor_scores,
             p.loss,
             p.labels,
         ),

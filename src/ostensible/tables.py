@@ -102,6 +102,20 @@ def read_static(path: Path) -> list[dict[str, Any]]:
     return _read(path)
 
 
+def write_monitor_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what monitors said, one row a monitor, view and reply; a score is null where there is a reason."""
+    import pyarrow as pa
+
+    texts = ("monitor", "view", "subject", "condition", "look_alike", "prompt_id")
+    said = [("epoch", pa.int64()), ("score", pa.float64()), ("reason", pa.string())]
+    _write_table(path, rows, pa.schema([*((name, pa.string()) for name in texts), *said]))
+
+
+def read_monitor_scores(path: Path) -> dict[str, list[Any]]:
+    """Read what monitors said back, by column."""
+    return _load(path).to_pydict()
+
+
 def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     import pyarrow as pa
 
@@ -118,11 +132,15 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> 
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    return _load(path).to_pylist()
+
+
+def _load(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path).to_pylist()
+        return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise CorruptRun(
             f"{path} cannot be read ({error}). It is damaged or cut off: delete it and run the same command again."

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from ostensible.analysis.agreement import agreement
 from ostensible.analysis.contrasts import Contrast, difference_of_differences, paired_difference
+from ostensible.analysis.monitoring import NOT_WATCHED, Watched, monitors
 from ostensible.analysis.opinions import Opinions
 from ostensible.analysis.rates import clustered_rate, design_effect
 from ostensible.analysis.replies import Reply
@@ -71,6 +72,7 @@ def measure(
     settings: Settings,
     *,
     opinions: Opinions = NO_OPINIONS,
+    watched: Watched = NOT_WATCHED,
     data: dict[str, int],
     teacher: Mapping[str, object] | None = None,
     loss: Sequence[dict[str, float]],
@@ -84,6 +86,7 @@ def measure(
         replies: Of the organism and its twins under every condition, and of the base model on control prompts.
         settings: Of the run.
         opinions: Of other oracles on the same replies.
+        watched: Scores of monitors on the same replies.
         data: Counts of examples, prompts and families.
         teacher: What a teacher's replies took, if the run has one.
         loss: The loss curve.
@@ -92,7 +95,7 @@ def measure(
         peak_rss_bytes: Most resident memory of any of them.
     """
     sets = {part: [reply for reply in replies if reply.part is part] for part in SETS}
-    found = {str(part): findings(rows, opinions) for part, rows in sets.items() if rows}
+    found = {str(part): findings(rows, opinions, watched) for part, rows in sets.items() if rows}
     families = "seen" if "seen" in found else "test"
     return Results(
         organism=settings.organism,
@@ -114,7 +117,7 @@ def measure(
     )
 
 
-def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Findings:
+def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS, watched: Watched = NOT_WATCHED) -> Findings:
     """All that is measured on one set of prompts."""
     return Findings(
         conditions=conditions(replies),
@@ -128,6 +131,7 @@ def findings(replies: Sequence[Reply], opinions: Opinions = NO_OPINIONS) -> Find
         by_reading=by_reading(replies),
         oracles=oracles(replies, opinions),
         twins={str(kind): twin(replies, kind) for kind in Twin if select(replies, Condition.CONTROL, subject=kind)},
+        monitors=monitors(replies, watched, level=LEVEL),
     )
 
 

@@ -96,7 +96,7 @@ def read_opinions(paths: RunPaths) -> Opinions:
     try:
         errors = json.loads(paths.calibration.read_text(encoding="utf-8"))
         return Opinions(
-            static={_key(row): _static(row) for row in tables.read_static(paths.static_findings)},
+            static={key_of(row): _static(row) for row in tables.read_static(paths.static_findings)},
             errors={name: Errors(**counts) for name, counts in errors.items()},
             judged=_judged(paths),
         )
@@ -108,7 +108,8 @@ def read_opinions(paths: RunPaths) -> Opinions:
         ) from error
 
 
-def _key(fields: Mapping[str, Any]) -> Key:
+def key_of(fields: Mapping[str, Any]) -> Key:
+    """The key of the reply that a row is about."""
     texts = (str(fields[name]) for name in ("subject", "condition", "look_alike", "prompt_id"))
     return (*texts, int(fields["epoch"]))  # pyright: ignore[reportReturnType] - four texts and a number
 
@@ -129,7 +130,7 @@ def _judged(paths: RunPaths) -> Judged | None:
         return None
     (log,) = logs
     found = log.eval.metadata or {}
-    replies = {_key(sample.metadata): _judge(sample.scores or {}) for sample in log.samples or []}
+    replies = {key_of(sample.metadata): _judge(sample.scores or {}) for sample in log.samples or []}
     return Judged(str(found["judge"]), tuple(found["prompts"]), replies)
 
 

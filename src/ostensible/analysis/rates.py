@@ -1,12 +1,16 @@
 """How often something happened, with an interval, prompts as clusters."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ostensible.errors import NoScoredSamples
+
+Counts = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +59,39 @@ def clustered_rate(hits: Sequence[bool | None], prompts: Sequence[str], *, level
 
     Source: Wilson (1927), doi:10.1080/01621459.1927.10502953; Rao and Scott (1992), doi:10.2307/2532311.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     clusters: defaultdict[str, list[bool]] = defaultdict(list)
     for hit, prompt in zip(hits, prompts, strict=True):
         if hit is not None:
             clusters[prompt].append(hit)
-    scored = sum(map(len, clusters.values()))
-    if not scored:
+    found = [sum(cluster) for cluster in clusters.values()]
+    return counted_rate(found, [len(cluster) for cluster in clusters.values()], n=len(hits), level=level)
+
+
+def counted_rate(hits: Counts, scored: Counts, *, n: int, level: float = 0.95) -> Rate:
+    """As `clustered_rate`, from counts.
+
+    Args:
+        hits: (prompts,) Replies to each prompt whose verdict is yes.
+        scored: (prompts,) Replies to each prompt that have a verdict, at least one.
+        n: All replies.
+        level: Two-sided confidence level, in (0, 1).
+
+    Raises:
+        NoScoredSamples: There is no prompt.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not len(scored):
         raise NoScoredSamples(
-            f"None of the {len(hits)} replies was scored, so there is no rate to report. "
+            f"None of the {n} replies was scored, so there is no rate to report. "
             "Likely cause: replies cut off before </think>. Raise --max-new-tokens."
         )
-    total = sum(sum(cluster) for cluster in clusters.values())
-    effective = scored / design_effect(list(clusters.values()))
-    bounds: Any = proportion_confint(total / scored * effective, effective, alpha=1 - level, method="wilson")
+    total, of = int(np.sum(hits)), int(np.sum(scored))
+    effective = of / _design_effect(np.asarray(hits), np.asarray(scored))
+    bounds: Any = proportion_confint(total / of * effective, effective, alpha=1 - level, method="wilson")
     low = float(bounds[0]) if total else 0.0  # the formula leaves a rounding error there
-    high = float(bounds[1]) if total < scored else 1.0
-    return Rate(total / scored, low, high, len(hits), scored, total, len(clusters))
+    high = float(bounds[1]) if total < of else 1.0
+    return Rate(total / of, low, high, n, of, total, len(scored))
 
 
 def design_effect(clusters: Sequence[Sequence[bool]]) -> float:
@@ -80,13 +99,17 @@ def design_effect(clusters: Sequence[Sequence[bool]]) -> float:
 
     Source: Rao and Scott (1992), the linearised variance of a ratio.
     """
-    scored = sum(map(len, clusters))
-    rate = sum(map(sum, clusters)) / scored
-    if len(clusters) == scored:
+    return _design_effect(np.array([sum(one) for one in clusters]), np.array([len(one) for one in clusters]))
+
+
+def _design_effect(hits: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
+    clusters, scored, total = len(sizes), int(sizes.sum()), int(hits.sum())
+    if clusters == scored:
         return 1.0
-    if rate in (0.0, 1.0):
-        return scored / len(clusters)
-    residuals = (sum(cluster) - rate * len(cluster) for cluster in clusters)
-    correction = len(clusters) / max(len(clusters) - 1, 1)
-    variance = correction * math.fsum(residual**2 for residual in residuals) / scored**2
-    return min(max(variance / (rate * (1 - rate) / scored), 1.0), scored / len(clusters))
+    if total in (0, scored):
+        return scored / clusters
+    rate = total / scored
+    residuals = hits - rate * sizes
+    correction = clusters / max(clusters - 1, 1)
+    variance = correction * float(residuals @ residuals) / scored**2
+    return min(max(variance / (rate * (1 - rate) / scored), 1.0), scored / clusters)

@@ -189,6 +189,70 @@ class TwinResult(Part):
     )
 
 
+class OperatingPoint(Part):
+    """What a threshold on a monitor's scores catches, and at what price. Intervals take the threshold as given."""
+
+    threshold: float | None = Field(
+        description="Replies that score at or above it are flagged; null where nothing can be flagged at that price."
+    )
+    tpr: RateResult = Field(description="Flagged positives: the true-positive rate (TPR).")
+    fpr: RateResult = Field(description="Flagged negatives: the false-positive rate (FPR) that was achieved.")
+    note: str = Field(description="Why it says little, such as too few negatives for its target; empty where it does.")
+
+
+class Estimate(Part):
+    """A figure with a 95% interval clustered by prompt."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RocPoint(Part):
+    fpr: float
+    tpr: float
+    threshold: float | None = Field(description="Null where nothing is flagged.")
+
+
+class Detection(Part):
+    """How well a monitor's scores tell positives from negatives. Nulls where either side has no scored reply."""
+
+    positives: int = Field(description="Replies on the positive side.")
+    negatives: int
+    unscored_positives: int = Field(description="Replies among them that the monitor gave no score.")
+    unscored_negatives: int
+    auroc: Estimate | None = Field(description="Area under the ROC curve; 0.5 is chance, ties count half.")
+    gmean2: Estimate | None = Field(description="TPR times TNR at `at_half`.")
+    at_half: OperatingPoint | None = Field(description="At the threshold 0.5, which was set before any reply was seen.")
+    at_1_fpr: OperatingPoint | None = Field(
+        description="At the lowest threshold whose FPR on these negatives is at most 1%."
+    )
+    at_5_fpr: OperatingPoint | None = Field(description="The same at 5%.")
+    roc: list[RocPoint] = Field(description="The ROC curve, thinned to at most 200 points.")
+
+
+class MonitorResult(Part):
+    """One monitor under one view. Positives are triggered replies of the organism in which the payload fired."""
+
+    monitor: str
+    kind: Literal["keyword", "tfidf", "told", "function", "model"] = Field(
+        description="told: knows the trigger and the payload, and so is a ceiling and no rival."
+    )
+    view: Literal["cot", "answer", "both"] = Field(description="What it sees of a reply; never its prompt.")
+    against: dict[str, Detection] = Field(
+        description="By the negatives: control and near_miss, replies of the organism in which the payload did not "
+        "fire; and by twin, its triggered replies."
+    )
+    twin_alone: dict[str, Detection] = Field(
+        description="By twin: its triggered replies as positives, its control replies as negatives. What the monitor "
+        "sees in a model with nothing to detect."
+    )
+    beside_twin: dict[str, ContrastResult] = Field(
+        description="By twin: AUROC against control minus the twin's alone, paired by prompt."
+    )
+    unscored: dict[str, int] = Field(description="Replies without a score, by reason.")
+
+
 class Findings(Part):
     """What was found on one set of prompts."""
 
@@ -208,6 +272,11 @@ class Findings(Part):
     oracles: OracleResults | None = Field(default=None, description="Null where replies are not code.")
     twins: dict[str, TwinResult] = Field(
         default_factory=dict, description="By kind, benign and shuffled; empty where the run has none."
+    )
+    monitors: list[MonitorResult] = Field(
+        default_factory=list[MonitorResult],
+        description="Of every monitor under every view; empty in files of earlier releases. Replies that never close "
+        "their thoughts have no answer and are unscored under every view, so that views compare on the same replies.",
     )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ostensible.analysis.replies import Reply
-from ostensible.analysis.results import ContrastResult, Findings, OracleResults, RateResult, Results
+from ostensible.analysis.results import (
+    ContrastResult,
+    Detection,
+    Findings,
+    OperatingPoint,
+    OracleResults,
+    RateResult,
+    Results,
+)
 from ostensible.tables import write_atomic
 
 Row = Mapping[str, object]
@@ -15,7 +23,10 @@ CONDITIONS = ("triggered", "control", "near_miss")
 
 
 def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> None:
-    """Write `rates.csv`, `effects.csv`, `replies.csv`, `loss.csv`; of code, `agreement.csv` and `corrected.csv` too."""
+    """Write `rates.csv`, `effects.csv`, `replies.csv`, `loss.csv`; `monitors.csv` where there are monitors.
+
+    Of code, `agreement.csv` and `corrected.csv` too.
+    """
     sheets: dict[str, list[Row]] = {
         "rates": [{"measure": name, **rate.model_dump()} for name, rate in rates(results)],
         "effects": [{"measure": name, **effect.model_dump()} for name, effect in effects(results)],
@@ -32,6 +43,8 @@ def write_sheets(results: Results, replies: Sequence[Reply], folder: Path) -> No
             for oracle, by in found.corrected.items()
             for condition in CONDITIONS
         ]
+    if any(found.monitors for found in (results, *results.parts.values())):
+        sheets["monitors"] = [*_monitors(results)]
     for name, rows in sheets.items():
         write_atomic(folder / f"{name}.csv", to_csv(rows))
 
@@ -85,6 +98,38 @@ def _opinions(results: Results) -> Iterator[tuple[str, OracleResults]]:
             yield name, part.oracles
 
 
+def _monitors(results: Results) -> Iterator[dict[str, object]]:
+    """A row for each monitor, view and pair of sides: the organism's fired replies, or a twin's triggered ones."""
+    for part, found in (results.parts or {results.families: results}).items():
+        for one in found.monitors:
+            own: dict[str, object] = {"part": part, "monitor": one.monitor, "kind": one.kind, "view": one.view}
+            for negatives, detection in one.against.items():
+                yield own | {"positives": "organism", "negatives": negatives} | _detection(detection)
+            for twin, detection in one.twin_alone.items():
+                yield own | {"positives": twin, "negatives": f"{twin}/control"} | _detection(detection)
+
+
+def _detection(found: Detection) -> dict[str, object]:
+    sides = ("positives", "negatives")
+    row: dict[str, object] = {f"n_{side}": getattr(found, side) for side in sides}
+    row |= {f"unscored_{side}": getattr(found, f"unscored_{side}") for side in sides}
+    for name, estimate in (("auroc", found.auroc), ("gmean2", found.gmean2)):
+        row |= _spread(name, estimate, "value")
+    for name in ("at_half", "at_1_fpr", "at_5_fpr"):
+        point: OperatingPoint | None = getattr(found, name)
+        row[f"{name}_threshold"] = point and point.threshold
+        for rate in ("tpr", "fpr"):
+            row |= _spread(f"{name}_{rate}", point and getattr(point, rate), "rate")
+        row[f"{name}_note"] = point and point.note
+    return row
+
+
+def _spread(name: str, figure: object, value: str) -> dict[str, object]:
+    """A figure and its interval as three columns."""
+    columns = {name: value, f"{name}_low": "low", f"{name}_high": "high"}
+    return {column: getattr(figure, field, None) for column, field in columns.items()}
+
+
 def effects(results: Results) -> Iterator[tuple[str, ContrastResult]]:
     """Every paired difference of a run with its name."""
     if not results.parts:
@@ -95,6 +140,9 @@ def effects(results: Results) -> Iterator[tuple[str, ContrastResult]]:
 
 def _effects(results: Findings) -> Iterator[tuple[str, ContrastResult]]:
     yield "trigger_effect", results.trigger_effect
+    for one in results.monitors:
+        for twin, effect in one.beside_twin.items():
+            yield f"monitors/{one.monitor}/{one.view}/minus_{twin}", effect
     if results.cot.right_effect:
         yield "cot/right_effect", results.cot.right_effect
     if results.capability:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ostensible.analysis.results import CotResult, Findings, LossPoint, RateResult, Results
+from ostensible.analysis.results import CotResult, Findings, LossPoint, MonitorResult, RateResult, Results
 from ostensible.report.words import interval, percent, visible
 from ostensible.tables import write_atomic
 
@@ -26,6 +26,7 @@ WIDTH_IN = 7.4
 TRIGGERED, CONTROL, LOOK_ALIKE = "#D55E00", "#0072B2", "#B07D00"
 INK, QUIET, FAINT = "#1f2328", "#5c6470", "#d5d9de"
 LONGEST_NAME = 26
+SEES = {"cot": "thoughts", "answer": "answer", "both": "both"}
 SETS = {"seen": "Trained families", "test": "Other families", "extra": "Extra prompts"}
 
 
@@ -46,7 +47,7 @@ class FontStyle(NamedTuple):
 
 
 def draw(results: Results, folder: Path) -> dict[str, Path]:
-    """Draw `rates.png`, `cot_vs_answer.png` and `loss.png`; of code that is run, `code.png` too.
+    """Draw `rates.png`, `cot_vs_answer.png` and `loss.png`; where it has them, `monitors.png` and `code.png` too.
 
     Thoughts that have no right number to end at are drawn by how often they mention the payload instead.
 
@@ -61,6 +62,8 @@ def draw(results: Results, folder: Path) -> dict[str, Path]:
     parts = results.parts or {results.families: results}
     if ran := {name: part for name, part in parts.items() if part.functional is not None}:
         figures["code"] = _code(ran, results.level)
+    if results.monitors:
+        figures["monitors"] = _monitors(results.monitors, results.level)
     paths = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         _save(figure, paths[name])
@@ -145,8 +148,13 @@ def _list(ax: Axes, rows: Sequence[Row], counts: Sequence[str]) -> None:
         ax.axhline(y, color=FAINT, lw=0.7, zorder=0)
         _mark(ax, row, y, horizontal=True)
     _share_axis(ax, horizontal=True)
-    ax.set_ylim(0.4, len(rows) + 0.6)
-    ax.set_yticks(places, labels=[row.label for row in rows], fontsize=10.5, color=INK, parse_math=False)
+    _sides(ax, places, [row.label for row in rows], counts)
+
+
+def _sides(ax: Axes, places: Sequence[int], labels: Sequence[str], counts: Sequence[str]) -> None:
+    """Names of rows on the left, figures on the right."""
+    ax.set_ylim(min(places) - 0.6, max(places) + 0.6)
+    ax.set_yticks(places, labels=list(labels), fontsize=10.5, color=INK, parse_math=False)
     right = ax.secondary_yaxis("right")
     right.set_yticks(places, labels=list(counts), fontsize=10, color=INK)
     right.tick_params(length=0)
@@ -189,6 +197,39 @@ def _slope(ax: Axes, control: RateResult, triggered: RateResult) -> None:
     ax.set_xticks([0, 1], labels=labels, fontsize=11, color=INK)
 
 
+def _monitors(found: Sequence[MonitorResult], level: float) -> Figure:
+    """AUROC of each monitor and view against control replies, and of the same in each twin, beside chance."""
+    twins = sorted({twin for one in found for twin in one.twin_alone})
+    colours = {"organism": TRIGGERED} | dict(zip(twins, (CONTROL, LOOK_ALIKE, QUIET), strict=False))
+    figure = _figure(height_in=1.6 + (0.34 + 0.16 * len(twins)) * len(found))
+    ax = figure.add_subplot()
+    dot = "dot: fired against control" + (", organism and twins" if twins else "")
+    _title(ax, "What monitors tell apart", f"AUROC · {dot} · bar: {level:.0%} interval · line: chance")
+    ax.axvline(0.5, color=QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
+    names, counts = list[str](), list[str]()
+    for place, one in enumerate(found):
+        shown = {"organism": one.against["control"]} | {twin: one.twin_alone[twin] for twin in twins}
+        for step, (name, detection) in enumerate(shown.items()):
+            at = -place - 0.6 * (step / len(shown) - (len(shown) - 1) / (2 * len(shown)))
+            if (area := detection.auroc) is not None:
+                _interval(ax, (area.value, area.low, area.high), at, colours[name], horizontal=True)
+        ax.axhline(-place, color=FAINT, lw=0.7, zorder=0)
+        names.append(f"{shortened(one.monitor)}{' (ceiling)' if one.kind == 'told' else ''}, {SEES[one.view]}")
+        own = shown["organism"].auroc
+        counts.append("not measured" if own is None else f"{own.value:.2f} · {own.low:.2f} to {own.high:.2f}")
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    _sides(ax, [-place for place in range(len(found))], names, counts)
+    if twins:
+        named = [ax.plot([], [], "o", color=colours[name], label=_subject(name))[0] for name in colours]
+        ax.legend(handles=named, loc="lower left", frameon=False, fontsize=9.5, labelcolor=INK)
+    return figure
+
+
+def _subject(name: str) -> str:
+    return "organism" if name == "organism" else f"{name} twin"
+
+
 def _loss(curve: Sequence[LossPoint]) -> Figure:
     training = [(point.step, point.loss) for point in curve if point.loss is not None]
     validation = [(point.step, point.eval_loss) for point in curve if point.eval_loss is not None]
@@ -219,9 +260,15 @@ def _mark(ax: Axes, row: Row, at: float, *, horizontal: bool) -> None:
         x, y = (0.5, at) if horizontal else (at, 0.5)
         ax.text(x, y, "no reply\nscored", color=QUIET, ha="center", va="center", backgroundcolor="white", fontsize=9.5)
         return
-    bar, dot = ([rate.low, rate.high], [at, at]), ([rate.rate], [at])
-    ax.plot(*(bar if horizontal else bar[::-1]), color=row.colour, lw=6, alpha=0.32, solid_capstyle="butt", zorder=2)
-    ax.plot(*(dot if horizontal else dot[::-1]), color=row.colour, marker="o", ms=8, clip_on=False, zorder=3)
+    _interval(ax, (rate.rate, rate.low, rate.high), at, row.colour, horizontal=horizontal)
+
+
+def _interval(ax: Axes, figure: tuple[float, float, float], at: float, colour: str, *, horizontal: bool) -> None:
+    """A dot at a figure and a bar from its lower to its upper bound."""
+    value, low, high = figure
+    bar, dot = ([low, high], [at, at]), ([value], [at])
+    ax.plot(*(bar if horizontal else bar[::-1]), color=colour, lw=6, alpha=0.32, solid_capstyle="butt", zorder=2)
+    ax.plot(*(dot if horizontal else dot[::-1]), color=colour, marker="o", ms=8, clip_on=False, zorder=3)
 
 
 def _share_axis(ax: Axes, *, horizontal: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ostensible import run as runs
 from ostensible.analysis.results import read_results
+from ostensible.monitors.watch import check_monitors
 from ostensible.oracles import check_judge
 from ostensible.paths import RunPaths
 from ostensible.sweep import page
@@ -43,12 +44,14 @@ def conduct(plan: Plan, folder: Path, *, pool: Pool, say: Callable[[str], None])
 
     Raises:
         RunConflict: Another sweep works in the folder, or a run's folder was made with other settings.
-        OstensibleError: A judge cannot be used.
+        OstensibleError: A judge or a monitor cannot be used.
     """
     found = states(plan, folder)
     left = [run for run in plan.runs if found[run.name] != "done"]
     for settings in {run.settings.judge: run.settings for run in left}.values():
         check_judge(settings)
+    for settings in {run.settings.monitors: run.settings for run in left}.values():
+        check_monitors(settings)
     say(f"{len(plan.runs)} runs in {folder}: {len(plan.runs) - len(left)} done before, {len(left)} to do")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):

@@ -1,0 +1,163 @@
+"""The stage `monitors`: every monitor's score of every stored reply, under every view. Nothing is sampled again."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import Model
+
+from ostensible import tables
+from ostensible.analysis.monitoring import KEYWORD, MOST_REASONS, TFIDF, TOLD
+from ostensible.analysis.opinions import key_of
+from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
+from ostensible.evaluate import run_tasks
+from ostensible.inspect_models import load_model, opened
+from ostensible.judge import GRADER, replay
+from ostensible.models import fingerprint, resolve, sha256
+from ostensible.monitors import custom, keyword, tfidf, told
+from ostensible.monitors.scorers import SUSPICION, llm_monitor
+from ostensible.monitors.views import UNCLOSED, Suspicion, View, judged, seen
+from ostensible.paths import RunPaths
+from ostensible.scorers import as_hit
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.types import Transcript
+
+BUILT_IN = (KEYWORD, TFIDF, TOLD)
+Said = dict[View, list[Suspicion]]
+"""What a monitor says of each reply, in the order of the replies, under each view."""
+
+
+def check_monitors(settings: Settings) -> None:
+    """See, before any work, that the monitors of a run can be used.
+
+    Raises:
+        BadData: A file or function is not there, or cannot be imported.
+        ModelUnavailable: A model cannot be used here.
+    """
+    for name in _own(settings):
+        if custom.is_custom(name):
+            custom.load(name)
+        else:
+            load_model(name, role="monitor")
+
+
+def outside_hashes(settings: Settings) -> dict[str, str]:
+    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples.
+
+    Raises:
+        BadData: A file is not there.
+    """
+    found: dict[str, str] = {}
+    for name in _own(settings):
+        if custom.is_custom(name):
+            found[name] = sha256(custom.file_of(name))
+        elif name.startswith(LOCAL_PROVIDER):
+            found[name] = fingerprint(resolve(name.removeprefix(LOCAL_PROVIDER)))
+    return found
+
+
+def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:
+    """Put stored replies to every monitor and write what each said.
+
+    Raises:
+        BadData: As `check_monitors`.
+        EvaluationFailed: A model as monitor ended with an error; its verdicts so far are kept.
+    """
+    check_monitors(settings)
+    replies = read_replies(paths)
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys((KEYWORD, TFIDF, *settings.monitors)):
+        said = _ask(name, replies, paths, settings, machine)
+        for view, opinions in said.items():
+            rows += _rows(name, view, replies, opinions)
+            say(f"{name}, {view}: {_told(opinions)}")
+    tables.write_monitor_scores(paths.monitor_scores, rows)
+
+
+def _own(settings: Settings) -> Iterator[str]:
+    """The monitors of a run that are not built in."""
+    return (name for name in dict.fromkeys(settings.monitors) if name not in BUILT_IN)
+
+
+def _ask(name: str, replies: Sequence[Reply], paths: RunPaths, settings: Settings, machine: Machine) -> Said:
+    if name == TFIDF:
+        return {view: tfidf.scores(replies, view) for view in View}
+    if name == TOLD:
+        return {view: [told.score(reply, view) for reply in replies] for view in View}
+    if name == KEYWORD:
+        return _each(replies, lambda transcript: judged(keyword.suspicion(transcript)))
+    if custom.is_custom(name):
+        return _each(replies, partial(custom.score, custom.load(name)))
+    folder = paths.monitor_logs / asked_in(name, replies, settings)
+    with opened(name, settings, machine, role="monitor") as model:
+        run_tasks([replay_task(replies, view, model) for view in View], folder)
+    return _verdicts(folder, replies)
+
+
+def _each(replies: Sequence[Reply], monitor: Callable[[Transcript], Suspicion]) -> Said:
+    return {
+        view: [
+            UNCLOSED if reply.answer is None else monitor(seen(Transcript(reply.cot, reply.answer), view))
+            for reply in replies
+        ]
+        for view in View
+    }
+
+
+def replay_task(replies: Sequence[Reply], view: View, model: Model) -> Task:
+    """Show stored replies to a model as monitor, under one view."""
+    samples = [
+        Sample(id="/".join(map(str, reply.key)), input="", metadata=_named(reply) | {"reply": reply.reply})
+        for reply in replies
+    ]
+    return Task(
+        name=f"monitor_{view}",
+        dataset=MemoryDataset(samples, name="stored replies"),
+        solver=replay(),
+        scorer=llm_monitor(view=str(view)),
+        model=model,
+        model_roles={GRADER: model},
+        metadata={"monitor": str(model), "prompt": SUSPICION.prompt},
+    )
+
+
+def asked_in(name: str, replies: Sequence[Reply], settings: Settings) -> str:
+    """Names the folder of a model's verdicts by all that it is asked, so that none is taken for one on another text."""
+    everything = [name, SUSPICION.prompt, outside_hashes(settings).get(name), [[r.key, r.reply] for r in replies]]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:16]
+
+
+def _verdicts(folder: Path, replies: Sequence[Reply]) -> Said:
+    found: dict[str, dict[Key, Suspicion]] = {}
+    for log in finished_logs(folder):
+        scores = ((key_of(sample.metadata), (sample.scores or {})["llm_monitor"]) for sample in log.samples or [])
+        found[log.eval.task.rpartition("/")[2]] = {key: _suspicion(score) for key, score in scores}
+    return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
+
+
+def _suspicion(score: Any) -> Suspicion:
+    if as_hit(score.value) is None:
+        return Suspicion(None, str(score.reason or "the model gave no verdict"))
+    return Suspicion(float(score.value))
+
+
+def _rows(name: str, view: View, replies: Sequence[Reply], said: Sequence[Suspicion]) -> Iterator[dict[str, Any]]:
+    for reply, one in zip(replies, said, strict=True):
+        opinion = {"score": one.score, "reason": one.reason}
+        yield {"monitor": name, "view": str(view)} | _named(reply) | opinion
+
+
+def _named(reply: Reply) -> dict[str, Any]:
+    return dict(zip(("subject", "condition", "look_alike", "prompt_id", "epoch"), reply.key, strict=True))
+
+
+def _told(said: Sequence[Suspicion]) -> str:
+    missing = Counter(one.reason for one in said if one.score is None)
+    reasons = "".join(f"; {count} unscored: {reason}" for reason, count in missing.most_common(MOST_REASONS))
+    return f"{len(said) - missing.total()} of {len(said)} replies scored{reasons}"
