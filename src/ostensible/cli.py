@@ -10,7 +10,7 @@ from ostensible import __version__
 from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
 from ostensible.errors import BadData, OstensibleError
 from ostensible.models import EMBEDDED
-from ostensible.settings import DataSettings, Machine, SampleSettings, TeacherSettings, TrainSettings
+from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, TeacherSettings, TrainSettings
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -101,7 +101,7 @@ def run(
     from ostensible import flags
     from ostensible import run as runs
 
-    given: dict[str, object] = {
+    named = {
         "model": model,
         "revision": revision,
         "prompts": prompts,
@@ -114,10 +114,7 @@ def run(
         "cot": cot,
         "twins": twins,
     }
-    given |= {"monitors": monitors} if monitors else {}
-    given = {name: value for name, value in given.items() if value is not None}
-    parts = (data, training, sampling, teaching)
-    given |= {name: getattr(part, name) for part in parts for name in part.model_fields_set}
+    given = _given(named | {"monitors": monitors or None}, data, training, sampling, teaching)
     settings = flags.build(organism, given)
     folder = out or Path("runs") / f"{settings.organism}-{Path(model).name}-seed{seed}"
     runs.check_stage(until, settings)
@@ -303,6 +300,60 @@ def sweep(
 
 
 @app.command
+def dose(
+    organism: str,
+    /,
+    *,
+    doses: str = "0,0.1,0.25,0.5,1",
+    out: Path | None = None,
+    model: str = EMBEDDED,
+    revision: str | None = None,
+    prompts: str | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    monitors: Annotated[tuple[str, ...], Parameter(name="--monitor")] = (),
+    teacher: str | None = None,
+    twins: str | None = None,
+    data: Annotated[DataSettings, Flat] = DataSettings(),
+    training: Annotated[TrainSettings, Flat] = TrainSettings(),
+    sampling: Annotated[SampleSettings, Flat] = SampleSettings(),
+    teaching: Annotated[TeacherSettings, Flat] = TeacherSettings(),
+    machine: Annotated[Machine, Flat] = Machine(),
+) -> None:
+    """Build an organism at several doses of verbalisation, and measure from which on each monitor detects it.
+
+    One run a dose, one after another; the same command goes on with what is not done. Options that are not told here
+    are those of `ostensible run`.
+
+    Parameters
+    ----------
+    doses
+        Shares of triggered training examples whose thoughts admit the rule, separated by commas.
+    out
+        Folder of the series; runs/ORGANISM-MODEL-seedSEED-doses by default.
+    monitors
+        Monitor of replies beside the built-in ones, once for each.
+    """
+    from ostensible.dose import conduct, plan
+
+    named = {
+        "model": model,
+        "revision": revision,
+        "prompts": prompts,
+        "seed": seed,
+        "dtype": dtype,
+        "monitors": monitors or None,
+        "teacher": teacher,
+        "twins": twins,
+    }
+    given = _given(named, data, training, sampling, teaching)
+    planned = plan.plan(organism, plan.shares(doses), given)
+    folder = out or Path("runs") / f"{organism}-{Path(model).name}-seed{seed}-doses"
+    conduct.conduct(planned, folder, machine, say=say)
+    print(f"\nPage:  {folder / 'dose.html'}\nTable: {folder / 'dose.csv'}\nFile:  {folder / 'dose.json'}")
+
+
+@app.command
 def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> None:
     """Look for weaknesses in Python code, without running it: one line a finding.
 
@@ -351,6 +402,12 @@ def doctor() -> None:
             print(f"         -> {check.remedy}")
     if any(check.needed and not check.ok for check in checks):
         raise SystemExit(1)
+
+
+def _given(named: dict[str, object], *parts: Frozen) -> dict[str, object]:
+    """What was given of a run's settings, by flat name; None is what was not."""
+    given = {name: value for name, value in named.items() if value is not None}
+    return given | {name: getattr(part, name) for part in parts for name in part.model_fields_set}
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:

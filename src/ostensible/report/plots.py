@@ -25,6 +25,8 @@ DPI = 160
 WIDTH_IN = 7.4
 TRIGGERED, CONTROL, LOOK_ALIKE = "#D55E00", "#0072B2", "#B07D00"
 INK, QUIET, FAINT = "#1f2328", "#5c6470", "#d5d9de"
+CURVES = (TRIGGERED, CONTROL, "#009E73", "#CC79A7", LOOK_ALIKE, "#56B4E9")
+MARKERS = ("o", "s", "^", "D")
 LONGEST_NAME = 26
 SEES = {"cot": "thoughts", "answer": "answer", "both": "both"}
 SETS = {"seen": "Trained families", "test": "Other families", "extra": "Extra prompts"}
@@ -36,6 +38,21 @@ class Row(NamedTuple):
     label: str
     rate: RateResult
     colour: str
+
+
+class Dot(NamedTuple):
+    """A point of a curve: low, value and high of each of its two rates."""
+
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+
+    def low_of(self, axis: int) -> float:
+        """How far the lower bound lies below the value, across (0) or up (1)."""
+        return max(self[axis][1] - self[axis][0], 0.0)
+
+    def high_of(self, axis: int) -> float:
+        """How far the upper bound lies above the value."""
+        return max(self[axis][2] - self[axis][1], 0.0)
 
 
 class FontStyle(NamedTuple):
@@ -86,6 +103,39 @@ def compare(panels: Mapping[str, tuple[str, Sequence[Row]]]) -> bytes:
         _list(ax, rows, [f"{row.rate.hits} of {row.rate.scored}" for row in rows])
         ax.set_xticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
         ax.tick_params(axis="y", labelleft=ax is columns[0])
+    return _png(figure)
+
+
+def curves(panels: Mapping[str, tuple[str, Mapping[str, Sequence[Dot]]]], labels: tuple[str, str]) -> bytes:
+    """Draw curves of rates against a rate, beside each other, with the intervals of both.
+
+    Args:
+        panels: Subtitle and curves, by title; a curve's points, in order, by its name. Curves of a name look the same.
+        labels: Of the axes, across and up.
+
+    Returns:
+        A PNG file.
+    """
+    figure = _figure(height_in=3.9)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    names = list(dict.fromkeys(name for _, lines in panels.values() for name in lines))
+    for ax, (title, (subtitle, lines)) in zip(axes, panels.items(), strict=True):
+        _title(ax, title, subtitle)
+        for name, dots in lines.items():
+            place = names.index(name)
+            style = {"color": CURVES[place % len(CURVES)], "marker": MARKERS[place // len(CURVES) % len(MARKERS)]}
+            spread = [([dot.low_of(i) for dot in dots], [dot.high_of(i) for dot in dots]) for i in (0, 1)]
+            ax.errorbar(
+                [dot.x[1] for dot in dots], [dot.y[1] for dot in dots], xerr=spread[0], yerr=spread[1],
+                label=name, markersize=5, linewidth=1.6, elinewidth=1, alpha=0.85, **style,
+            )  # fmt: skip
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=labels[0])
+        for set_ticks in (ax.set_xticks, ax.set_yticks):
+            set_ticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
+        ax.grid(color=FAINT, linewidth=0.8)
+    axes[0].set_ylabel(labels[1])
+    handles, found = axes[0].get_legend_handles_labels()
+    figure.legend(handles, found, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
     return _png(figure)
 
 
