@@ -116,11 +116,15 @@ def dosed(dose, admitting):
         for r in replies
     ]
     seen = np.array([float(r.cot_flags["mentions_trigger"]) for r in replies])
-    watched = Watched(
-        {r.key: place for place, r in enumerate(replies)}, {("eye", "cot"): seen}, {("eye", "cot"): [""] * len(seen)}
-    )
-    found = measured(replies).model_copy(update={"monitors": monitors(replies, watched, level=0.95)})
-    return DosedRun(dose, f"dose={dose:g}", found, replies, watched)
+    return watched_by(seen, DosedRun(dose, f"dose={dose:g}", measured(replies), replies, Watched()))
+
+
+def watched_by(scores, run):
+    """A run with the scores of one monitor of thoughts, and what they come to."""
+    eye = ("eye", "cot")
+    watched = Watched({r.key: i for i, r in enumerate(run.replies)}, {eye: scores}, {eye: [""] * len(scores)})
+    found = run.results.model_copy(update={"monitors": monitors(run.replies, watched, level=0.95)})
+    return replace(run, results=found, watched=watched)
 
 
 @pytest.fixture(scope="module")
