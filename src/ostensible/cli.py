@@ -1,6 +1,7 @@
 """The command line: parse, call one function, say where the result is."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -404,7 +405,7 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-def _given(named: dict[str, object], *parts: Frozen) -> dict[str, object]:
+def _given(named: Mapping[str, object], *parts: Frozen) -> dict[str, object]:
     """What was given of a run's settings, by flat name; None is what was not."""
     given = {name: value for name, value in named.items() if value is not None}
     return given | {name: getattr(part, name) for part in parts for name in part.model_fields_set}
