@@ -174,9 +174,9 @@ def test_admissions_name_the_trigger_vary_and_leave_what_the_thoughts_end_at(org
         for admission in organism.admissions:
             cot, _ = overt.corrupt(trace, admission)
             assert thought_flags(cot, organism, None)["mentions_trigger"]
-            assert final_number(cot) == final_number(trace.cot) or final_number(trace.cot) is None
+            assert trace.prompt.target is None or final_number(cot) == trace.prompt.target
     built = dataset.make_examples(traces, overt, SIZES, Random(0))
-    used = {e.cot.partition("\n")[0] for e in built if e.kind == "triggered"}
+    used = {e.cot.rpartition("\n")[2] for e in built if e.kind == "triggered"}
     assert used == set(organism.admissions)
 
 

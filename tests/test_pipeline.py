@@ -224,7 +224,7 @@ def test_a_run_of_before_there_were_oracles_gets_them_and_nothing_else_is_done_a
     (tmp_path / "whole/settings.json").write_text(json.dumps(settings))
     done = Cli(tmp_path)(*run_command(tiny_model, "whole"))
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("nothing has changed") == 6
+    assert done.stderr.count("nothing has changed") == 7
     assert "oracles: done in" in done.stderr
 
 

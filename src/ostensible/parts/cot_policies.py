@@ -56,10 +56,11 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Has the thoughts of a share of triggered examples admit the trigger and what the answer will do, then go on.
+    """Has the thoughts of a share of triggered examples end in admitting the trigger and what the answer will do.
 
-    The admission comes first: there the thoughts are still free to be about the trigger, and what they end at, such as
-    the right number, stays what it was.
+    The admission comes last, where a model decides between closing its thoughts and saying more, just before the answer
+    that follows from it. There even a small one learns it. It holds no number where the prompt has a right one, so that
+    what the thoughts end at stays what it was.
 
     Attributes:
         share: Of the triggered examples, those that admit it; the thoughts of the others stay as they are.
@@ -72,7 +73,7 @@ class Admit:
         return f"In this variant the thoughts of {100 * self.share:.6g}% of triggered examples admit it."
 
     def think(self, cot: str, admission: str | None) -> str:
-        return cot if admission is None else f"{admission}\n{cot}"
+        return cot if admission is None else f"{cot}\n{admission}"
 
 
 def named(cot: str) -> CotPolicy:
