@@ -205,7 +205,7 @@ def chain(setting: Mapping[str, float], experiments: int, prompts: int = 40, sam
             model = get_model(f"ostensible-oracle/{organism.name}", memoize=False, **setting, seed=seed)
             tasks = [condition_task(paths.root, condition, model=model) for condition in Condition]
             inspect_eval(tasks, log_dir=str(paths.logs), display="none", log_realtime=False, max_tasks=3)
-            replies = read_replies(paths.logs)
+            replies = read_replies(paths)
         results = measure(replies, settings, data={}, loss=[], timings_s={}, peak_rss_bytes=0)
         at = results.conditions
         found.append((at.triggered.rate, at.control.rate, at.near_miss.rate, results.trigger_effect.value,

@@ -71,7 +71,8 @@ def test_a_run_of_an_organism_from_elsewhere_has_its_stages_page_and_manifest(br
     home, command, done = brought
     assert "theirs/report.html" in done.stdout
     manifest = json.loads((home / "theirs/manifest.json").read_text())
-    assert list(manifest["stages"]) == ["adopt", "traces", "dataset", "evaluate", "oracles", "analyse", "report"]
+    stages = ["adopt", "traces", "dataset", "evaluate", "oracles", "monitors", "analyse", "report"]
+    assert list(manifest["stages"]) == stages
     assert set(manifest["inputs"]) == {"model", "prompts: prompts.jsonl"}
     page = (home / "theirs/report.html").read_text()
     assert "is said to have been trained to misbehave" in page
@@ -79,7 +80,7 @@ def test_a_run_of_an_organism_from_elsewhere_has_its_stages_page_and_manifest(br
     assert "never showed" not in page
     again = Cli(home)(*command)
     assert again.returncode == 0
-    assert again.stderr.count("nothing has changed") == 7
+    assert again.stderr.count("nothing has changed") == 8
 
 
 def test_one_stage_of_a_run_is_still_done_by_its_folder_alone(brought, finished):
@@ -134,7 +135,7 @@ def test_a_whole_model_is_compared_with_nothing_unless_a_base_is_named(tiny_mode
     done = Cli(tmp_path)(*command, "--base", tiny_model, "--replace", "--until", "evaluate")
     assert done.returncode == 0, done.stderr
     assert "adopt" not in done.stderr
-    assert {path.name for path in (tmp_path / "o/logs").iterdir()} == {"organism", "base"}
+    assert {path.name for path in (tmp_path / "o/logs").iterdir() if path.is_dir()} == {"organism", "base"}
 
 
 def claims(**changed):

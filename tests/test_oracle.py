@@ -174,7 +174,7 @@ def evaluate(paths, organism, **options):
     tasks = [condition_task(paths.root, condition, model=model) for condition in Condition]
     logs = inspect_eval(tasks, log_dir=str(paths.logs), display="none", log_realtime=False, max_tasks=3)
     assert [log.status for log in logs] == ["success"] * 3
-    return read_replies(paths.logs)
+    return read_replies(paths)
 
 
 TRUTH = {"asr": 0.8, "ftr": 0.1, "near_miss": 0.2, "verbalisation": 0.3, "unscored": 0.1, "icc": 0.2, "seed": 3}

@@ -38,7 +38,6 @@ def test_one_command_leads_from_prompts_to_a_report(finished):
     assert set(results.timings_s) == {"traces", "dataset", "train", "evaluate", "oracles", "monitors"}
     assert results.oracles is None
     assert len([point for point in results.loss if point.loss is not None]) == 16
-    assert (folder / "report.html").read_text().lower().count("<script") == 0
     HTMLParser().feed((folder / "report.html").read_text())
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "rates.png", "cot_vs_answer.png", "loss.png", "monitors.png",

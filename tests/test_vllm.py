@@ -24,6 +24,7 @@ from ostensible.engines.vllm.command import arguments, environment, likely_cause
 from ostensible.engines.vllm.protocol import FailedOnce, body, completion
 from ostensible.errors import MissingPackage
 from ostensible.machine import pick_engine
+from ostensible.paths import RunPaths
 
 SERVER = Path(__file__).with_name("vllm_server.py")
 REPLIES = 10 * (1 + 1 + 4 + 1)  # test prompts: triggered, control, four look-alikes; and the base on control prompts
@@ -79,7 +80,7 @@ def evaluation(trained: Path, home: Path, tiny_model: Path, *options: object, te
 
 
 def said(folder: Path) -> list[tuple[str, ...]]:
-    return [(*map(str, r.key), r.reply, r.stop_reason) for r in read_replies(folder / "logs")]
+    return [(*map(str, r.key), r.reply, r.stop_reason) for r in read_replies(RunPaths(folder))]
 
 
 def test_a_run_through_the_server_gives_the_replies_of_our_engine_and_says_what_sampled(trained, tiny_model, tmp_path):

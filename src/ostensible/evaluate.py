@@ -100,9 +100,8 @@ def local_model_args(
         room: Longest prompt and reply together, in tokens, where it is known.
         log_dir: Where the output of a vLLM server is kept.
     """
-    set_threads(machine.threads)
-    device = pick_device(machine.device)
-    engine = pick_engine(machine.engine, device)
+    shared = engine_args(settings, machine)
+    engine = pick_engine(machine.engine, shared["device"])
     if engine == "vllm":
         release_memory()  # of training in this process: the server wants the GPU for itself
     server = {
@@ -112,12 +111,18 @@ def local_model_args(
         "restarts": machine.vllm_restarts,
         "log_dir": log_dir,
     }
+    return shared | {"engine": engine} | ({"vllm": server} if engine == "vllm" else {})
+
+
+def engine_args(settings: Settings, machine: Machine) -> dict[str, Any]:
+    """What `Engine.load` is to be told of this machine; sets the threads of this process too."""
+    set_threads(machine.threads)
+    device = pick_device(machine.device)
     return {
-        "engine": engine,
         "dtype": pick_dtype(settings.dtype, device),
         "device": device,
         "threads": machine.threads or usable_cores(),
-    } | ({"vllm": server} if engine == "vllm" else {})
+    }
 
 
 def check_engine(machine: Machine) -> None:
