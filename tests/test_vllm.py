@@ -108,6 +108,7 @@ def test_a_run_through_the_server_gives_the_replies_of_our_engine_and_says_what_
     assert (theirs / "logs/vllm-1.log").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_crashes_too_often_says_why_keeps_what_it_has_and_goes_on(trained, tiny_model, tmp_path):
     journal, again = tmp_path / "journal", tmp_path / "again"
     bad = command("--crash-after", 25, "--always", "--reply-s", 0.02, journal=journal)
@@ -124,13 +125,14 @@ def test_a_run_whose_server_crashes_too_often_says_why_keeps_what_it_has_and_goe
     done = cli(*words)
     assert done.returncode == 0, done.stderr
     kept = len(replies_of(journal))
-    assert 15 <= kept <= 25
+    assert 15 <= kept < REPLIES - 5  # the 25 of the crash, and those that were on their way by then
     # What had come back is not asked again; but for those whose reply was on its way when all was called off.
     assert REPLIES - kept <= len(replies_of(again)) < REPLIES - 5
     assert len(said(folder)) == REPLIES
     assert [a.engine for a in read_results(folder / "results.json").sampling] == ["vllm", "vllm"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_sampling_leaves_no_server_and_ends_as_if_undisturbed(trained, tiny_model, tmp_path):
     journal, again, whole = (tmp_path / name for name in ("journal", "again", "whole"))
     for name in ("killed", "undisturbed"):
