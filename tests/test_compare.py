@@ -65,7 +65,7 @@ def test_what_cannot_be_compared_stops_with_the_reason(tmp_path: Path):
         compare.read([done])
     with pytest.raises(BadSettings, match="1 of them different"):
         compare.read([done, tmp_path / "bare" / ".." / "done"])
-    with pytest.raises(MissingStage, match="no results.json"):
+    with pytest.raises(MissingStage, match=r"no results\.json"):
         compare.read([done, bare])
     with pytest.raises(CorruptRun, match="results file"):
         compare.read([done, broken])
