@@ -84,6 +84,7 @@ def visit(path: str, file: Path) -> dict[str, float]:
         found["heap_mb"] = heap_mb(tab)
         found["first_search_ms"] = tab.run(SEARCH % json.dumps("river lantern"))
         found["next_search_ms"] = tab.run(SEARCH % json.dumps("river"))
+        tab.run(SEARCH % json.dumps(""))
         found["open_ms"] = tab.run(OPEN)
         found["heap_after_search_mb"] = heap_mb(tab)
     return found
