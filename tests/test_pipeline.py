@@ -273,6 +273,7 @@ def test_ctrl_c_in_sampling_never_leaves_a_stage_that_counts_as_done(tiny_model,
 def test_ctrl_c_is_heeded_where_python_swallows_it():
     program = (
         "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job is deaf to Ctrl-C
         "from ostensible.console import heed_swallowed_interrupts\n"
         "heed_swallowed_interrupts()\n"
         "class Slow:\n"
