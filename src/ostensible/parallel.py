@@ -178,8 +178,12 @@ def live(do: Callable[[Path], None]) -> int:
 
 
 def _failure(error: Any, job: TrainJob, logs: Path) -> str:
-    """What the worker that failed first says of it: its traceback, or the last lines that it printed."""
-    rank, failure = error.get_first_failure()
+    """What the worker that failed first says of it: its traceback, or the last lines that it printed.
+
+    One that a signal ended failed before those that lost their connection to it, whatever the times say: it wrote none.
+    """
+    killed = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode < 0]
+    rank, failure = killed[0] if killed else error.get_first_failure()
     told = failure.error_file_data.get("message", "")
     trace = told.get("extraInfo", {}).get("py_callstack", "") if isinstance(told, dict) else ""
     printed = [line for file in logs.glob(f"*/*/{rank}/stderr.log") for line in file.read_text().splitlines()]
