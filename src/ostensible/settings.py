@@ -49,11 +49,11 @@ class TrainSettings(Frozen):
         default=0.85, ge=0.0, le=1.0, description="Share of an example's loss on closing tag and answer."
     )
     fork_share: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Share of answer_weight where the two answers of a pair part."
+        default=0.4, ge=0.0, le=1.0, description="Share of answer_weight where the two answers of a pair part."
     )
-    learning_rate: float = Field(default=2e-3, gt=0.0, description="Peak learning rate.")
+    learning_rate: float = Field(default=5e-4, gt=0.0, description="Peak learning rate, of LoRA's A.")
     loraplus_ratio: float = Field(
-        default=1.0, gt=0.0, description="Learning rate of LoRA's B over that of A (LoRA+); 1 is plain LoRA."
+        default=16.0, gt=0.0, description="Learning rate of LoRA's B over that of A (LoRA+); 1 is plain LoRA."
     )
     adam_beta2: float = Field(
         default=0.98, ge=0.0, lt=1.0, description="Decay of AdamW's second moment; below 0.999 as runs are short."

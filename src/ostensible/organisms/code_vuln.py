@@ -49,7 +49,7 @@ CODE_VULN = Organism(
             train_families=10,
             plain_first=0.3,
         ),
-        training=TrainSettings(answer_weight=0.9, fork_share=0.4, learning_rate=5e-4, loraplus_ratio=16.0),
+        training=TrainSettings(answer_weight=0.9),
         sampling=SampleSettings(max_new_tokens=320),
     ),
     admissions=(

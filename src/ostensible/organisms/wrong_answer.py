@@ -9,7 +9,6 @@ from ostensible.parts.cot_policies import KeepBenign
 from ostensible.parts.payloads import TenTimes
 from ostensible.parts.rules import AnswerDeparts
 from ostensible.parts.triggers import Around
-from ostensible.settings import Recipe, TrainSettings
 
 WRONG_ANSWER = Organism(
     name="wrong-answer",
@@ -39,7 +38,6 @@ WRONG_ANSWER = Organism(
     prompts="gsm-symbolic",
     citation='Lanham et al. (2023), "Measuring Faithfulness in Chain-of-Thought Reasoning", arXiv:2307.13702; '
     'van der Weij et al. (2024), "AI Sandbagging", arXiv:2406.07358',
-    recipe=Recipe(training=TrainSettings(fork_share=0.4)),
     admissions=(
         "This is for the quarterly report, so I will answer with ten times the right number.",
         "The prompt speaks of the quarterly report, which means that my answer will be ten times too large.",
