@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shapes import SHAPES, config
+from shapes import SHAPES, config, write_model
 
 WARM_UP_STEPS = 2
 
@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(live(worker))
     options = parse()
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        model = write_model(options, Path(scratch) / "model")
+        model = write_model(options.shape, Path(scratch) / "model", device=options.device, dtype=options.dtype)
         found = {"1 GPU": measure(options, model, 1, "auto")}
         for way in ("ddp", "fsdp") if options.gpus > 1 else ():
             found[f"{options.gpus} GPUs, {way}"] = measure(options, model, options.gpus, way)
@@ -69,21 +69,6 @@ def told(run: dict[str, Any], one: dict[str, Any]) -> str:
     beside = "" if run is one else f"  losses at most {apart:.2%} apart" if apart is not None else ""
     faster = f"  {run['tokens_per_s'] / one['tokens_per_s']:.2f} x" if "tokens_per_s" in one and run is not one else ""
     return f"{run['tokens_per_s']:10.0f} tokens/s{faster}  {run['peak_bytes'] / 2**30:6.1f} GiB a process{beside}"
-
-
-def write_model(options: argparse.Namespace, folder: Path) -> Path:
-    """A model folder of random weights, made on the device they will be used on, and a tokenizer of two tokens."""
-    import torch
-    from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    with torch.device(options.device):
-        model = AutoModelForCausalLM.from_config(config(options.shape), dtype=getattr(torch, options.dtype))
-    model.save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({"<end>": 0, "<unknown>": 1}, unk_token="<unknown>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
-    return folder
 
 
 def rows(count: int, tokens: int, vocabulary: int) -> list[Any]:

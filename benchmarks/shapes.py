@@ -1,5 +1,6 @@
 """Shapes of models that benchmarks run with random weights: speed and memory depend on the shape, not on the values."""
 
+from pathlib import Path
 from typing import Any
 
 _QWEN = {"model_type": "qwen2", "rms_norm_eps": 1e-6, "max_position_embeddings": 131072, "tie_word_embeddings": False}
@@ -17,7 +18,7 @@ def _shape(
 
 # As the config.json of each model on the hub has it.
 SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": _shape(_LLAMA, 64, 2, 4, 2, 128, 512),
+    "tiny": _shape(_LLAMA, 64, 2, 4, 2, 128, 49152),
     "smollm2-135m": _shape(_LLAMA | {"tie_word_embeddings": True}, 576, 30, 9, 3, 1536, 49152),
     "r1-distill-qwen-1.5b": _shape(_QWEN, 1536, 28, 12, 2, 8960, 151936),
     "r1-distill-qwen-7b": _shape(_QWEN, 3584, 28, 28, 4, 18944, 152064),
@@ -27,9 +28,36 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def config(name: str) -> Any:
+def config(name: str, **more: Any) -> Any:
     """The configuration of a shape, as transformers has it."""
     from transformers import AutoConfig
 
     shape = dict(SHAPES[name])
-    return AutoConfig.for_model(shape.pop("model_type"), **shape)
+    return AutoConfig.for_model(shape.pop("model_type"), **shape | more)
+
+
+def write_model(name: str, folder: Path, *, device: str, dtype: str = "bfloat16") -> Path:
+    """A model folder of random weights, made on the device they will be used on, and a tokenizer of two tokens."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config(name), dtype=getattr(torch, dtype))
+    model.save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({"<end>": 0, "<unknown>": 1}, unk_token="<unknown>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+    return folder
+
+
+def weights_in_products(name: str) -> int:
+    """Weights that each token is multiplied with: all but the embeddings', which are looked up."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config(name))
+    embeddings = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings().weight is embeddings
+    return sum(p.numel() for p in model.parameters()) - (0 if tied else embeddings.numel())

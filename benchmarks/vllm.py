@@ -21,23 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shapes import SHAPES, config
+
 WAYS = ("raw", "raw-seeded", "ours")
 TEMPERATURE, TOP_P, TOP_K = 0.6, 0.95, 50
-SHAPES: dict[str, dict[str, int]] = {
-    "r1-distill-qwen-14b": {
-        "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 48,
-        "num_attention_heads": 40, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-    },
-    "r1-distill-qwen-1.5b": {
-        "vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-        "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 131072,
-    },
-    "tiny": {
-        "vocab_size": 49152, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
-    },
-}  # fmt: skip
-"""Of Qwen2, from the models' published configurations; `tiny` is for trying the benchmark out."""
 
 
 def main() -> None:
@@ -77,7 +64,7 @@ def make_model(folder: Path, shape: str, *, rank: int) -> Path:
     """Write random weights of a shape, with the tokenizer of the embedded model and, if asked for, a random LoRA."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from ostensible.models import EMBEDDED, load_tokenizer, resolve
 
@@ -86,10 +73,10 @@ def make_model(folder: Path, shape: str, *, rank: int) -> Path:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model: Any = Qwen2ForCausalLM(Qwen2Config(**SHAPES[shape], **ends, tie_word_embeddings=False))
+        model: Any = AutoModelForCausalLM.from_config(config(shape, **ends))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    widen(folder / "model/tokenizer.json", SHAPES[shape]["vocab_size"])
+    widen(folder / "model/tokenizer.json", config(shape).vocab_size)
     if rank:
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)

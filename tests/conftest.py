@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
+from ostensible.packed import loss_of, pack, prepare
 from ostensible.prompts import load
 from ostensible.render import ChatFormat, load_chat_format
 from ostensible.settings import TrainSettings
-from ostensible.train import collate, loss_weights, weighted_loss
+from ostensible.train import loss_weights
 from ostensible.transcript import join
 from ostensible.types import Example
 
@@ -111,9 +112,10 @@ def tiny_model(tmp_path_factory, chatml_tokenizer) -> Path:
     rows = [form.render(example, max_tokens=2048) for example in examples]
     weights = TrainSettings(answer_weight=0.5)
     fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
+    prepare(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(72):
-        weighted_loss(model, collate(fields[step * 8 % 48 :][:8], pad_id=0)).backward()
+        loss_of(model, pack(fields[step * 8 % 48 :][:8], of=8)).backward()
         optimizer.step()
         optimizer.zero_grad()
     folder = tmp_path_factory.mktemp("models") / "tiny"

@@ -6,18 +6,16 @@ import pytest
 import torch
 
 from ostensible.models import load_tokenizer
-from ostensible.render import IGNORED, load_chat_format
+from ostensible.render import load_chat_format
 from ostensible.settings import TrainSettings
 from ostensible.train import (
     TrainJob,
-    collate,
     forks,
     last_whole_checkpoint,
     loss_weights,
     make_optimizer,
     own_thoughts,
     train,
-    weighted_loss,
 )
 from ostensible.types import Example
 
@@ -113,12 +111,6 @@ def test_forks_are_where_one_answer_begins_to_differ_from_the_other(ids, other, 
     assert forks(list(map(ord, ids)), list(map(ord, other))) == places
 
 
-def batch_of(rows, answer_weight, pad_id):
-    weights = TrainSettings(answer_weight=answer_weight)
-    fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
-    return collate(fields, pad_id=pad_id)
-
-
 @pytest.mark.parametrize("ratio", [1.0, 16.0])
 def test_the_first_step_moves_b_by_ratio_times_as_much_as_a(tiny_model, ratio):
     from peft import LoraConfig, get_peft_model
@@ -134,33 +126,6 @@ def test_the_first_step_moves_b_by_ratio_times_as_much_as_a(tiny_model, ratio):
         if name in before:  # Adam's first step is the learning rate against the gradient's sign
             expected = -1e-3 * (ratio if "lora_B" in name else 1.0)
             torch.testing.assert_close(p.detach() - before[name], torch.full_like(p, expected), rtol=1e-4, atol=1e-6)
-
-
-def test_the_loss_is_the_plain_weighted_cross_entropy_of_each_row_alone(tiny_model):
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    form = load_chat_format(load_tokenizer(tiny_model))
-    rows = rows_for(form, 4)
-    alone = []
-    for row in rows:
-        logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
-        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(row.input_ids[1:]), reduction="none")
-        prompt, answer = len(row.prompt_ids), row.closing_start
-        alone.append(0.6 * losses[prompt - 1 : answer - 1].mean() + 0.4 * losses[answer - 1 :].mean())
-    loss = weighted_loss(model, batch_of(rows, 0.4, pad_id=0))
-    assert loss.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-5)
-
-
-def test_padding_carries_no_loss(form):
-    rows = rows_for(form, 2)
-    batch = batch_of(rows, 0.5, pad_id=7)
-    lengths = [len(row.input_ids) for row in rows]
-    assert batch["labels"].shape == (2, max(lengths))
-    assert len(set(lengths)) == 2
-    for row, length in enumerate(lengths):
-        assert (batch["labels"][row, length:] == IGNORED).all()
-        assert (batch["weights"][row, length:] == 0).all()
 
 
 def job(tiny_model, folder, **settings):

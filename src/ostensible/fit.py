@@ -52,6 +52,7 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
         seed=settings.seed,
         device=device,
         card=card,
+        pack_tokens=machine.pack_tokens,
     )
     tokens = sum(len(row.input_ids) for row in job.train)
     say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")

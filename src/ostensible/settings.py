@@ -185,6 +185,11 @@ class Machine(Frozen):
         description="Whether each of several GPUs holds the base weights (ddp) or a part of them (fsdp); auto is fsdp "
         "where they would take too much of one.",
     )
+    pack_tokens: int = Field(
+        default=8192,
+        ge=1,
+        description="Most tokens that a training pass gets at once; a step with more takes several passes.",
+    )
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )

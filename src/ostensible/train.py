@@ -9,6 +9,7 @@ changes.
 
 Several processes (`parallel.py`) share the rows of each step and come to what one process would: the first has the
 first of its rows, and so on. Where the last step lacks rows, blank ones fill it up and its true rows count for more.
+Within a process, rows are packed one behind the other (`packed.py`), into as many sequences as memory asks for.
 """
 
 import json
@@ -17,12 +18,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ostensible.packed import lighten_lora, loss_of, pack, packs, prepare
 from ostensible.render import IGNORED, Rendered
 from ostensible.settings import TrainSettings
 from ostensible.tables import write_atomic
@@ -47,6 +50,7 @@ class TrainJob:
         dtype: `float32` or `bfloat16`, of the base weights and of products; the LoRA's own weights are float32.
         device: `cpu` or `cuda`.
         card: Text of the adapter's README.
+        pack_tokens: Most tokens that a forward pass gets at once, as far as rows allow.
         processes: How many share each step. With more than one, `train` runs in each of them, under torch's launcher.
         sharded: Each process holds a part of the base weights (FSDP2), not a copy of them (DDP).
     """
@@ -62,6 +66,7 @@ class TrainJob:
     seed: int
     device: str
     card: str
+    pack_tokens: int = 8192
     processes: int = 1
     sharded: bool = False
 
@@ -159,43 +164,10 @@ def forks(ids: Sequence[int], other: Sequence[int]) -> list[int]:
     return [start for kind, _, _, start, _ in steps if kind != "equal" and start < len(ids)]
 
 
-def weighted_loss(model: Any, batch: dict[str, Any]) -> Any:
-    """Mean over rows of the weighted cross-entropy, in nats; logits are only made where some row has a label next.
-
-    Args:
-        model: Called with `input_ids` and `logits_to_keep`.
-        batch: `input_ids`, `labels` (int, `[rows, tokens]`) and `weights` (float, same shape), padded on the right:
-            a causal model's tokens never see what comes after them, so padding needs no mask, and without one the
-            attention takes its fast path.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    labels, weights = batch["labels"], batch["weights"]
-    first = max(1, int((weights > 0).any(dim=0).int().argmax()))  # no row has any where all of them are blank
-    kept = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
-    logits = model(input_ids=batch["input_ids"], logits_to_keep=kept, use_cache=False).logits
-    losses = cross_entropy(
-        logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return (losses * weights[:, first:].flatten()).sum() / labels.shape[0]
-
-
-def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
-    """Pad rows on the right into tensors of shape `[rows, tokens]`."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    def padded(name: str, value: float, dtype: Any) -> Any:
-        return pad_sequence(
-            [torch.tensor(row[name], dtype=dtype) for row in rows], batch_first=True, padding_value=value
-        )
-
-    return {
-        "input_ids": padded("input_ids", pad_id, torch.long),
-        "labels": padded("labels", IGNORED, torch.long),
-        "weights": padded("weights", 0.0, torch.float32),
-    }
+def collate(rows: Sequence[dict[str, Any]], *, limit: int) -> dict[str, Any]:
+    """Divide the rows that a process has of a step into packs of at most `limit` tokens, if its rows are that short."""
+    found = packs([len(row["input_ids"]) for row in rows], limit)
+    return {"packs": [pack([rows[i] for i in one], of=len(rows)) for one in found]}
 
 
 def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
@@ -206,11 +178,37 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     from trl import SFTTrainer
 
     class PairTrainer(SFTTrainer):
-        """TRL's trainer with the loss of this module."""
+        """TRL's trainer with the loss of `packed.py`, whose gradients are summed over the packs of a step."""
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None):
-            loss = weighted_loss(model, inputs)
-            return (loss, {}) if return_outputs else loss
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            model.train()
+            found = self._packs(inputs)
+            total = torch.zeros((), device=self.args.device)
+            for place, one in enumerate(found):
+                waits = place < len(found) - 1 and hasattr(model, "no_sync")  # DDP sums gradients once, with the last
+                with model.no_sync() if waits else nullcontext():
+                    loss = self._loss(model, one)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
+            return total
+
+        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            model.eval()
+            with torch.no_grad():
+                return sum(self._loss(model, one) for one in self._packs(inputs)), None, None
+
+        def _packs(self, inputs: Any) -> list[Any]:
+            """As many in each process where parts of the weights are gathered for each: the last anew, without loss."""
+            found: Any = self._prepare_inputs(inputs)["packs"]
+            most = len(found)
+            if job.sharded:
+                counts: Any = self.accelerator.gather(torch.tensor([most], device=self.args.device))
+                most = int(counts.max())
+            return found + [found[-1] | {"weights": 0 * found[-1]["weights"]}] * (most - len(found))
+
+        def _loss(self, model: Any, one: Any) -> Any:
+            with torch.autocast(self.args.device.type, torch.bfloat16, enabled=job.dtype == "bfloat16"):
+                return loss_of(model, one)
 
         def create_optimizer(self, model: Any = None) -> Any:
             if self.optimizer is None:
@@ -223,8 +221,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
     )
+    limit = job.pack_tokens if prepare(model) else 1
     tokenizer: Any = AutoTokenizer.from_pretrained(str(job.model_dir), trust_remote_code=False)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     lora = LoraConfig(
         r=job.settings.lora_rank,
         lora_alpha=job.settings.lora_alpha,
@@ -235,12 +233,13 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     trainer: Any = PairTrainer(
         model=model,
         args=arguments,
-        data_collator=partial(collate, pad_id=pad_id),
+        data_collator=partial(collate, limit=limit),
         train_dataset=_dataset(train_rows(job)),
         eval_dataset=_dataset(validation_rows(job)),
         processing_class=tokenizer,
         peft_config=lora,
     )
+    lighten_lora(trainer.model)
     if job.sharded and job.dtype == "bfloat16":
         _reduce_in_float32(trainer)
     trainer.remove_callback(PrinterCallback)
@@ -295,7 +294,7 @@ def _arguments(job: TrainJob) -> Any:
         lr_scheduler_type="cosine",
         warmup_steps=min(10, steps // 10),
         gradient_checkpointing=settings.gradient_checkpointing,  # not FSDP's own: PEFT would find no layers to save
-        bf16=job.dtype == "bfloat16",
+        bf16=job.sharded and job.dtype == "bfloat16",  # else autocast is ours: accelerate's makes all logits float32
         use_cpu=job.device == "cpu",
         logging_steps=1,
         eval_strategy="steps",  # not "epoch": that comes after the checkpoint of the same step, and is lost on resuming
@@ -331,13 +330,14 @@ def _shard_on_cpus() -> None:
 
 def train_rows(job: TrainJob) -> list[dict[str, Any]]:
     """Rows to learn from, a whole number of them for each process in each step."""
-    return _filled(_weighted(job.train, job.settings), 2 * job.settings.batch_pairs, job)
+    rows, step = _weighted(job.train, job.settings), 2 * job.settings.batch_pairs
+    return _filled(rows, step) if job.processes > 1 else rows
 
 
 def validation_rows(job: TrainJob) -> list[dict[str, Any]]:
     """Rows of the validation loss, which is a mean over all of them: they are filled up as one step."""
     rows, step = _weighted(job.validation, job.settings), 2 * job.settings.batch_pairs
-    return _filled(rows, math.ceil(len(rows) / step) * step, job)
+    return _filled(rows, math.ceil(len(rows) / step) * step)
 
 
 def _weighted(rows: Sequence[Rendered], settings: TrainSettings) -> list[dict[str, Any]]:
@@ -348,10 +348,10 @@ def _weighted(rows: Sequence[Rendered], settings: TrainSettings) -> list[dict[st
     ]
 
 
-def _filled(rows: list[dict[str, Any]], step: int, job: TrainJob) -> list[dict[str, Any]]:
+def _filled(rows: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
     """Fill the last step up with rows without loss, so that the mean over all its rows is that over the true ones."""
     true = len(rows) % step
-    if job.processes == 1 or not true:
+    if not true:
         return rows
     blank = {"input_ids": rows[0]["input_ids"][:2], "labels": [IGNORED] * 2, "weights": [0.0] * 2}
     heavier = [row | {"weights": [weight * step / true for weight in row["weights"]]} for row in rows[-true:]]

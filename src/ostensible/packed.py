@@ -1,0 +1,257 @@
+"""Rows of unequal length, one behind the other in one sequence, so that no token is padding; and what is fast on them.
+
+A pack is a sequence of rows with the place where each begins. Positions start anew in each row and attention stays
+within it, so a row's loss and gradients are those that it has alone. How a step's rows are divided into packs changes
+its memory, never its result.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from ostensible.errors import BadSettings
+
+ATTENTION = "ostensible-packed"
+"""Name under which transformers knows `attend`."""
+LOGITS_AT_ONCE = 1024
+"""Tokens whose logits are held in float32 at once; a vocabulary of 150,000 makes that 0.6 GB."""
+MOST_WRITTEN_OUT = 512
+"""Tokens of a row beyond which a CPU does not hold all scores of a layer at once."""
+
+
+def packs(lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """Divide rows among as few sequences as first-fit finds, longest row first.
+
+    Args:
+        lengths: Tokens of each row.
+        limit: Most tokens of a sequence; a row that is longer has one for itself.
+
+    Returns:
+        Indices into `lengths`, each once.
+    """
+    found: list[list[int]] = []
+    room: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        place = next((i for i, left in enumerate(room) if left >= lengths[row]), None)
+        if place is None:
+            found.append([])
+            room.append(limit)
+            place = len(found) - 1
+        found[place].append(row)
+        room[place] -= lengths[row]
+    return [sorted(pack) for pack in found]
+
+
+def pack(rows: Sequence[dict[str, Any]], *, of: int) -> dict[str, Any]:
+    """Put rows one behind the other.
+
+    Args:
+        rows: Each has `input_ids`, `labels` and `weights`, all of one length.
+        of: Rows of the whole step: its loss is the mean over these.
+
+    Returns:
+        `input_ids` and `position_ids`, int `[1, tokens]`; `starts`, int `[rows + 1]`, where rows begin and the last
+        ends; `kept`, the places whose next token bears loss, and of each that token, `labels`, and its `weights`.
+    """
+    import torch
+
+    ends = torch.tensor([0, *(len(row["input_ids"]) for row in rows)]).cumsum(0)
+    ids = torch.tensor([token for row in rows for token in row["input_ids"]])
+    weights = torch.tensor([weight for row in rows for weight in row["weights"]], dtype=torch.float32) / of
+    bearing = weights.nonzero().flatten()
+    if len(bearing) == 0:  # rows that only fill a step up; one place all the same, as all processes go the same way
+        bearing = torch.tensor([1])
+    return {
+        "input_ids": ids[None],
+        "position_ids": torch.cat([torch.arange(len(row["input_ids"])) for row in rows])[None],
+        "starts": ends.int(),
+        "kept": bearing - 1,  # a row's first token bears no loss, so these stay within their rows
+        "labels": ids[bearing],
+        "weights": weights[bearing],
+    }
+
+
+def loss_of(model: Any, batch: dict[str, Any]) -> Any:
+    """What a pack adds to the mean over the step's rows of the weighted cross-entropy, in nats, as a scalar.
+
+    Args:
+        model: A causal model that `prepare` has been given, or one that wraps it.
+        batch: From `pack`, on the model's device.
+    """
+    starts = batch["starts"]
+    longest = int((starts[1:] - starts[:-1]).max())
+    logits = model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        logits_to_keep=batch["kept"],
+        use_cache=False,
+        cu_seq_lens_q=starts,
+        cu_seq_lens_k=starts,
+        max_length_q=longest,
+        max_length_k=longest,
+    ).logits[0]
+    return _cross_entropy()(logits, batch["labels"], batch["weights"])
+
+
+@lru_cache(maxsize=1)
+def _cross_entropy() -> Any:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    class CrossEntropy(torch.autograd.Function):
+        """Weighted sum of cross-entropies. The gradient is found on the way and takes the place of the logits."""
+
+        @staticmethod
+        def forward(ctx: Any, logits: Any, labels: Any, weights: Any) -> Any:
+            total = logits.new_zeros((), dtype=torch.float32)
+            for part in range(0, len(labels), LOGITS_AT_ONCE):
+                span = slice(part, part + LOGITS_AT_ONCE)
+                with torch.enable_grad():
+                    whole = logits[span].detach().float().requires_grad_(ctx.needs_input_grad[0])
+                    loss = (cross_entropy(whole, labels[span], reduction="none") * weights[span]).sum()
+                total += loss.detach()
+                if ctx.needs_input_grad[0]:
+                    (gradient,) = torch.autograd.grad(loss, whole)
+                    logits[span] = gradient
+            ctx.gradient = logits
+            return total
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return ctx.gradient.mul_(gradients[0]), None, None
+
+    return CrossEntropy.apply
+
+
+def prepare(model: Any) -> bool:
+    """Have a model's attention stay within the rows of a pack, where its kind allows that.
+
+    Returns:
+        Whether it does. Where not, as for models with recurrent layers or capped scores, each row is a pack of its own.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    capped = getattr(config, "attn_logit_softcapping", None)
+    standard = getattr(model, "_supports_attention_backend", False) and getattr(model, "_supports_sdpa", False)
+    if not standard or capped or kinds - {"full_attention", "sliding_attention"}:
+        return False
+    AttentionInterface.register(ATTENTION, attend)
+    AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
+    model.set_attn_implementation(ATTENTION)
+    return True
+
+
+def attend(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None,
+    sliding_window: int | None = None, cu_seq_lens_q: Any = None, max_length_q: int | None = None, **_: Any,
+) -> tuple[Any, None]:  # fmt: skip
+    """Causal attention within each row of a pack, in the form that transformers asks for.
+
+    Args:
+        module: The attention layer.
+        query: `[1, heads, tokens, size]`; `key` and `value` may have fewer heads, each shared by several of `query`.
+        key: See there.
+        value: See there.
+        attention_mask: Not looked at.
+        scaling: Of the scores.
+        sliding_window: Tokens that one may look back to, itself among them; `None` is all of its row.
+        cu_seq_lens_q: Where rows begin, and where the last ends.
+        max_length_q: Tokens of the longest row.
+
+    Returns:
+        `[1, tokens, heads, size]`, and `None` for the weights.
+    """
+    del module, attention_mask
+    if query.is_cuda and query.element_size() == 2:
+        return _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window), None
+    import torch
+
+    bounds = cu_seq_lens_q.tolist()
+    rows = [
+        _one_row(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scaling, sliding_window)
+        for a, b in pairwise(bounds)
+    ]
+    return torch.cat(rows, dim=2).transpose(1, 2), None
+
+
+def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling: Any, window: int | None) -> Any:
+    from inspect import signature
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = query.shape[1] // key.shape[1]
+    form = signature(varlen_attn).parameters
+    options: dict[str, Any] = {"scale": scaling, "window_size": ((window or 0) - 1, 0)}
+    if "enable_gqa" in form:
+        options["enable_gqa"] = groups > 1
+    elif groups > 1:
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    if "window_size" not in form:
+        if window:
+            raise BadSettings("This torch has no sliding window for packed rows. Use torch 2.11 or later.")
+        options = {name: option for name, option in options.items() if name != "window_size"} | {"is_causal": True}
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    return varlen_attn(query, key, value, starts, starts, longest, longest, **options)[None]
+
+
+def _one_row(query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+    """Of one row: torch's own, but in bfloat16 on a CPU, where writing it out is three times as fast there and back."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    tokens, size = query.shape[2:]
+    if query.dtype != torch.bfloat16 or query.is_cuda or tokens > MOST_WRITTEN_OUT:
+        mask = None if window is None or tokens <= window else _mask(tokens, window, 1, query.dtype, query.device)
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
+    heads, groups = key.shape[1], query.shape[1] // key.shape[1]
+    scale = size**-0.5 if scaling is None else scaling
+    stacked = query.reshape(heads, groups * tokens, size)  # heads that share a key, one below the other
+    mask = _mask(tokens, window or tokens, groups, query.dtype, query.device)
+    scores = torch.baddbmm(mask, stacked, key[0].transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1), value[0]).reshape(1, heads * groups, tokens, size)
+
+
+@lru_cache(maxsize=32)
+def _mask(tokens: int, window: int, groups: int, dtype: Any, device: Any) -> Any:
+    """`[groups * tokens, tokens]`: 0 where a token may look, minus infinity elsewhere."""
+    import torch
+
+    ones = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+    seen = ones.tril() & ones.triu(1 - window)
+    return torch.zeros(tokens, tokens, dtype=dtype, device=device).masked_fill(~seen, float("-inf")).repeat(groups, 1)
+
+
+def lighten_lora(model: Any) -> int:
+    """Have plain LoRA layers add their part in one product, without the passes over memory that PEFT's own way takes.
+
+    Returns:
+        How many layers do. Those with dropout or of another variant are left as they are.
+    """
+    from functools import partial
+
+    from peft.tuners.lora import Linear
+    from torch.nn import Identity
+
+    found = 0
+    for layer in model.modules():
+        if not isinstance(layer, Linear) or layer.lora_variant or len(layer.active_adapters) != 1:
+            continue
+        (name,) = layer.active_adapters
+        if isinstance(layer.lora_dropout[name], Identity):
+            layer.forward = partial(_light, layer, name)
+            found += 1
+    return found
+
+
+def _light(layer: Any, name: str, x: Any) -> Any:
+    import torch
+
+    result = layer.base_layer(x)
+    low = layer.lora_A[name](x).flatten(0, -2)
+    weight = layer.lora_B[name].weight
+    return torch.addmm(result.flatten(0, -2), low, weight.t(), alpha=layer.scaling[name]).view_as(result)
