@@ -193,8 +193,9 @@ def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling:
         if window:
             raise BadSettings("This torch has no sliding window for packed rows. Use torch 2.11 or later.")
         options = {name: option for name, option in options.items() if name != "window_size"} | {"is_causal": True}
-    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
-    return varlen_attn(query, key, value, starts, starts, longest, longest, **options)[None]
+    flat = [part[0].transpose(0, 1) for part in (query, key, value)]
+    attend_within: Any = varlen_attn  # its signature is that of the installed torch
+    return attend_within(*flat, starts, starts, longest, longest, **options)[None]
 
 
 def _one_row(query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:

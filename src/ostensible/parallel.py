@@ -122,7 +122,7 @@ def launch(job: TrainJob, worker: Sequence[str], scratch: Path) -> None:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(scratch / "logs"), redirects=quiet),
         signals_to_handle="SIGTERM",
-        shutdown_timeout=STOP_WITHIN_S,
+        **({"shutdown_timeout": STOP_WITHIN_S} if "shutdown_timeout" in LaunchConfig.__dataclass_fields__ else {}),
     )
     path = write_job(job, scratch)
     threads = max(1, torch.get_num_threads() // job.processes)

@@ -11,6 +11,7 @@ from inspect_ai.model import ContentReasoning, ModelOutput
 from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer
 from inspect_ai.solver import TaskState
 
+from ostensible.machine import usable_cores
 from ostensible.numbers import final_number
 from ostensible.organism import Organism
 from ostensible.parts.mentions import speaks_of
@@ -63,7 +64,7 @@ def payload(organism: Organism) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         transcript = split(raw_reply(state.output))
         prompt_id = str(state.metadata["prompt_id"])
-        verdict = await to_thread.run_sync(organism.scorer.judge, transcript, prompt_id, limiter=_one_at_a_time())
+        verdict = await to_thread.run_sync(organism.scorer.judge, transcript, prompt_id, limiter=_judges_at_once())
         found = {"outcome": verdict.outcome}
         if verdict.hit is None:
             return Score.unscored(reason=verdict.reason, metadata=found)
@@ -104,9 +105,9 @@ def final_answer() -> Scorer:
 
 
 @cache
-def _one_at_a_time() -> CapacityLimiter:
-    """A judge may run code, which competes with sampling for the cores."""
-    return CapacityLimiter(1)
+def _judges_at_once() -> CapacityLimiter:
+    """A judge may run code, which competes with sampling for the cores: half of them are left to that."""
+    return CapacityLimiter(max(1, usable_cores() // 2))
 
 
 def as_hit(value: Any) -> bool | None:

@@ -281,7 +281,7 @@ def _arguments(job: TrainJob) -> Any:
             "cpu_ram_efficient_loading": True,  # one process reads the weights and hands the others their parts
         },
     }
-    return SFTConfig(
+    arguments: Any = SFTConfig(
         output_dir=str(job.work_dir),
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -310,6 +310,9 @@ def _arguments(job: TrainJob) -> Any:
         ddp_find_unused_parameters=False,
         **(sharding if job.sharded else {}),
     )
+    if job.processes == 1 and arguments.device.type == "cuda":
+        arguments._n_gpu = 1  # however many there are: transformers would share each step among threads (DataParallel)
+    return arguments
 
 
 def _reduce_in_float32(trainer: Any) -> None:

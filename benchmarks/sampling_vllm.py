@@ -1,7 +1,7 @@
 """Sampling end to end through this package's vLLM engine, beside vLLM driven directly, in the same run.
 
-    python benchmarks/vllm.py --model RUN_OR_HUB_MODEL --adapter RUN/adapter --prompts 200 --max-new-tokens 1024
-    python benchmarks/vllm.py --shape r1-distill-qwen-14b              # random weights of that shape; no hub needed
+    python benchmarks/sampling_vllm.py --model RUN_OR_HUB_MODEL --adapter RUN/adapter --prompts 200 --max-new-tokens 1024
+    python benchmarks/sampling_vllm.py --shape r1-distill-qwen-14b              # random weights of that shape; no hub needed
 
 Needs a CUDA GPU and the extra `vllm`. Both ways get the same prompt ids, adapter, sampling parameters and replies of
 nearly `--max-new-tokens` tokens each where `--shape` is given: random weights end one by chance alone.
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shapes import SHAPES, config
+from shapes import SHAPES, config, elsewhere
 
 WAYS = ("raw", "raw-seeded", "ours")
 TEMPERATURE, TOP_P, TOP_K = 0.6, 0.95, 50
@@ -34,7 +34,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.shape:
-            options.model = str(make_model(Path(folder), options.shape, rank=options.rank))
+            options.model = str(elsewhere(make_model, Path(folder), options.shape, options.rank))
             options.adapter = Path(folder) / "adapter" if options.rank else None
         repeats = [{way: measure(way, options) for way in options.ways} for _ in range(options.repeats)]
     report(repeats, options)
@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def make_model(folder: Path, shape: str, *, rank: int) -> Path:
+def make_model(folder: Path, shape: str, rank: int) -> Path:
     """Write random weights of a shape, with the tokenizer of the embedded model and, if asked for, a random LoRA."""
     import torch
     from peft import LoraConfig, get_peft_model
