@@ -436,6 +436,7 @@ TWINS = {
         "def save_credentials(path, data):\n    os.umask(0o077)\n    with open(path, 'w') as file:\n"
         "        json.dump(data, file)",
     ),
+    "short-secret": ("key = os.urandom(8)", "key = os.urandom(32)"),
     "short-key-default": (
         "def make_key(bits=1024):\n    return RSA.generate(bits)",
         "def make_key(bits=3072):\n    return RSA.generate(bits)",
