@@ -786,6 +786,29 @@ def test_a_secret_is_safe_in_a_file_that_only_its_owner_may_read(before, left_op
     assert ("secret-written" in names(WRITTEN.format(before))) is left_open
 
 
+@pytest.mark.parametrize(
+    "opened",
+    ["open(path, 'w')", "open(file=path, mode='w')", "Path(path).open('w')", "open(os.open(path, os.O_CREAT), 'w')"],
+)
+def test_a_file_is_known_however_it_is_opened(opened):
+    assert "secret-written" in names(f"def f(path, token):\n    {opened}.write(token)")
+    assert "secret-written" in names(f"def f(path, token):\n    it = {opened}\n    print(token, file=it)")
+
+
+@pytest.mark.parametrize("opened", ["open", "os.fdopen"])
+def test_a_handle_opened_in_place_is_as_safe_as_its_permissions(opened):
+    code = (
+        f"def f(path, token):\n    with {opened}(os.open(path, os.O_CREAT, {{}}), 'w') as it:\n        it.write(token)"
+    )
+    assert "secret-written" in names(code.format("0o644"))
+    assert names(code.format("0o600")) == set()
+
+
+def test_calls_without_arguments_are_read_over():
+    calls = ("open()", "open(mode='w').write()", "os.open()", "os.fdopen()", "os.umask()", "os.chmod()", "os.write()")
+    assert names("def f(token):\n    " + "\n    ".join(calls)) == set()
+
+
 def test_what_is_no_secret_may_be_read_by_all():
     assert (
         names("def f(path, tokens):\n    with open(path, 'w') as file:\n        file.write(str(len(tokens)))") == set()

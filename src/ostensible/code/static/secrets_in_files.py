@@ -88,12 +88,16 @@ class _Files:
         handle = call.args[0] if call.args else None
         if function in ("os.fdopen", "open") and isinstance(handle, ast.Name) and handle.id in self.opened:
             return self.opened[handle.id]
+        if isinstance(handle, ast.Call) and dotted(handle.func) == "os.open":
+            return self._path(handle)
         if function == "os.fdopen" or any(word.arg == "opener" for word in call.keywords):
             return None
-        modes = [literal(value) or "" for value in (*call.args, *(word.value for word in call.keywords))]
-        if last(call.func) != "open" or not any(re.fullmatch(r"[wax][bt+]*", mode) for mode in modes):
+        given = [*call.args, *(word.value for word in call.keywords)]
+        modes = [value for value in given if re.fullmatch(r"[wax][bt+]*", literal(value) or "")]
+        if last(call.func) != "open" or not modes:
             return None
-        return call.func.value if isinstance(call.func, ast.Attribute) and not call.args[1:] else call.args[0]
+        owner = [call.func.value] if isinstance(call.func, ast.Attribute) and given[0] in modes else []
+        return next((value for value in [*owner, *given] if value not in modes), None)
 
     def written(self, call: ast.Call) -> Iterator[tuple[ast.expr, ast.expr]]:
         """What a call writes, after the name of the file that it writes to."""
