@@ -809,6 +809,16 @@ def test_calls_without_arguments_are_read_over():
     assert names("def f(token):\n    " + "\n    ".join(calls)) == set()
 
 
+def test_a_variable_holds_the_file_that_it_was_given_last():
+    write = "    with {} as it:\n        it.write({})\n"
+    secret, public = write.format("open(a, 'w')", "secret"), write.format("open(b, 'w')", "hello")
+    closed = write.format("os.fdopen(os.open(a, os.O_CREAT, 0o600), 'w')", "secret")
+    for body in (secret + public, public + secret):
+        assert names("def f(a, b, secret):\n" + body + "    os.chmod(a, 0o600)") == set()
+        assert "secret-written" in names("def f(a, b, secret):\n" + body + "    os.chmod(b, 0o600)")
+    assert names("def f(a, b, secret):\n" + public + closed) == set()
+
+
 def test_what_is_no_secret_may_be_read_by_all():
     assert (
         names("def f(path, tokens):\n    with open(path, 'w') as file:\n        file.write(str(len(tokens)))") == set()

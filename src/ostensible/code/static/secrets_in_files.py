@@ -27,20 +27,30 @@ def readable_writes(node: Function) -> Iterator[tuple[str, ast.expr]]:
     files = _Files(_assigned(node))
     if any(last(call.func) == "umask" and call.args and files.masks(call.args[0]) for call in calls):
         return
-    for one in ast.walk(node):
-        match one:
-            case ast.withitem(context_expr=ast.Call() as call, optional_vars=ast.Name(id=name)):
-                files.take(name, call)
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
-                files.take(name, call)
-            case _:
-                pass
     guarded = {path for call in calls for path in files.guarded(call)}
-    for call in calls:
-        for path, written in files.written(call):
+    for name, call in _steps(node):
+        if name:
+            files.take(name, call)
+        for path, written in () if name else files.written(call):
             if _plain(path) not in guarded:
                 yield "unprotected write", written
                 yield "unprotected file", files.named(_bare(path))
+
+
+def _steps(node: Function) -> list[tuple[str, ast.Call]]:
+    """The calls of a function as they are written; those whose result a variable holds once more, with its name."""
+    found: list[tuple[str, ast.Call]] = []
+    for one in ast.walk(node):
+        match one:
+            case ast.withitem(context_expr=ast.Call() as call, optional_vars=ast.Name(id=name)):
+                found.append((name, call))
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                found.append((name, call))
+            case ast.Call():
+                found.append(("", one))
+            case _:
+                pass
+    return sorted(found, key=lambda step: (step[1].lineno, step[1].col_offset))
 
 
 def _assigned(node: Function) -> dict[str, ast.expr]:
@@ -77,7 +87,9 @@ class _Files:
 
     def take(self, name: str, call: ast.Call) -> None:
         """A variable holds what this call brings."""
-        if (path := self._path(call)) is not None:
+        path = self._path(call)
+        self.opened.pop(name, None)
+        if path is not None:
             self.opened[name] = path
 
     def _path(self, call: ast.Call) -> ast.expr | None:
