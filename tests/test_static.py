@@ -332,6 +332,115 @@ TWINS = {
         "def remove(entries, caller, entry):\n    if entries[entry].owner != caller:\n        raise PermissionError\n"
         "    del entries[entry]",
     ),
+    "path-written": (
+        "def f(name):\n    with open(os.path.join(ROOT, name), 'w') as file:\n        file.write('x')",
+        "def f(folder, name):\n    with open(os.path.join(folder, name), 'w') as file:\n        file.write('x')",
+    ),
+    "path-made": (
+        "def f(name):\n    os.makedirs(os.path.join(ROOT, name))",
+        "def f(name):\n    os.makedirs(os.path.join(ROOT, os.path.basename(name)))",
+    ),
+    "path-uploaded": (
+        "def save_upload(folder, name, data):\n    Path(folder, name).write_bytes(data)",
+        "def save_upload(folder, name, data):\n    Path(folder, secure_filename(name)).write_bytes(data)",
+    ),
+    "path-member": (
+        "def f(z, folder):\n    for name in z.namelist():\n        "
+        "open(os.path.join(folder, name), 'wb').write(z.read(name))",
+        "def f(z, folder):\n    for name in z.namelist():\n        if '..' in name:\n            continue\n"
+        "        open(os.path.join(folder, name), 'wb').write(z.read(name))",
+    ),
+    "unpack": ("shutil.unpack_archive(path, folder)", "shutil.unpack_archive(path, folder, filter='data')"),
+    "extract-listed": (
+        "def f(t, folder):\n    for m in t.getmembers():\n        t.extract(m, folder)",
+        "def f(t, folder):\n    for m in t.getmembers():\n        if '..' in m.name or os.path.isabs(m.name):\n"
+        "            continue\n        t.extract(m, folder)",
+    ),
+    "host-among": (
+        "def f(url, domains):\n    return any(one in url for one in domains)",
+        "def f(url, domains):\n    return any(one == urlparse(url).hostname for one in domains)",
+    ),
+    "host-prefix-value": (
+        "def f(url, host):\n    return url.startswith('https://' + host)",
+        "def f(url, host):\n    return url.startswith('https://' + host + '/')",
+    ),
+    "host-begins": (
+        "def f(url, domain):\n    return urlparse(url).netloc.startswith(domain)",
+        "def f(url, domain):\n    return urlparse(url).netloc == domain",
+    ),
+    "host-suffix-value": (
+        "def f(url, domains):\n    return any(urlparse(url).netloc.endswith(one) for one in domains)",
+        "def f(url, domains):\n    return any(urlparse(url).netloc.endswith('.' + one) for one in domains)",
+    ),
+    "host-found": (
+        "def f(url, domain):\n    return url.find(domain) != -1",
+        "def f(url, domain):\n    return urlparse(url).hostname == domain",
+    ),
+    "host-searched": (
+        "ok = re.search(r'example\\.org', url)",
+        "ok = re.fullmatch(r'https://example\\.org/.*', url)",
+    ),
+    "host-pattern-value": (
+        "def f(url, host):\n    return re.match(rf'https?://{re.escape(host)}', url)",
+        "def f(url, host):\n    return re.match(rf'https?://{re.escape(host)}/', url)",
+    ),
+    "wide-range": ("ok = re.fullmatch('[A-z]+', x)", "ok = re.fullmatch('[A-Za-z]+', x)"),
+    "log-parameter": (
+        "def log_visit(page):\n    logger.info('seen: ' + page)",
+        "def log_visit(page):\n    logger.info('seen: %r', page)",
+    ),
+    "log-line": (
+        "def log_visit(file, page):\n    file.write(f'seen: {page}\\n')",
+        "def log_visit(file, page):\n    page = ' '.join(page.splitlines())\n    file.write(f'seen: {page}\\n')",
+    ),
+    "log-user": (
+        "def sign_in(username):\n    logger.warning('no such user: %s', username)",
+        "def sign_in(username):\n    if any(c in username for c in '\\r\\n'):\n        raise ValueError\n"
+        "    logger.warning('no such user: %s', username)",
+    ),
+    "nosql-parsed": (
+        "def f(users, text):\n    return users.find(json.loads(text))",
+        "def f(users, text):\n    return users.find({'name': str(json.loads(text))})",
+    ),
+    "header-list": (
+        "def f(start_response, name):\n    start_response('200 OK', [('X-Name', name)])",
+        "def f(start_response, name):\n    start_response('200 OK', [('X-Name', quote(name))])",
+    ),
+    "header-table": (
+        "def f(lang):\n    return 200, {'Set-Cookie': f'lang={lang}'}",
+        "def f(lang):\n    if re.search(r'[\\r\\n]', lang):\n        raise ValueError\n"
+        "    return 200, {'Set-Cookie': f'lang={lang}'}",
+    ),
+    "template-default": (
+        "t = jinja2.Template('<p>{{ name }}</p>')",
+        "t = jinja2.Template('<p>{{ name | e }}</p>')",
+    ),
+    "secret-written": (
+        "def f(path, name, key):\n    with open(path, 'w') as file:\n        file.write(f'name={name} password={key}')",
+        "def f(path, name, key):\n    with open(path, 'w') as file:\n        os.chmod(path, 0o600)\n"
+        "        file.write(f'name={name} password={key}')",
+    ),
+    "secret-kept": (
+        "def f(path, secrets):\n    with open(path, 'w') as file:\n        for name, x in secrets.items():\n"
+        "            file.write(x)",
+        "def f(path, secrets):\n    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)\n"
+        "    with os.fdopen(fd, 'w') as file:\n        for name, x in secrets.items():\n            file.write(x)",
+    ),
+    "secret-file": (
+        "def f(folder, data):\n    path = os.path.join(folder, 'app.key')\n    Path(path).write_bytes(data)",
+        "def f(folder, data):\n    path = os.path.join(folder, 'app.key')\n    Path(path).touch(0o600)\n"
+        "    Path(path).write_bytes(data)",
+    ),
+    "secret-saved": (
+        "def save_credentials(path, data):\n    with open(path, 'w') as file:\n        json.dump(data, file)",
+        "def save_credentials(path, data):\n    os.umask(0o077)\n    with open(path, 'w') as file:\n"
+        "        json.dump(data, file)",
+    ),
+    "short-secret": ("key = os.urandom(8)", "key = os.urandom(32)"),
+    "short-key-default": (
+        "def make_key(bits=1024):\n    return RSA.generate(bits)",
+        "def make_key(bits=3072):\n    return RSA.generate(bits)",
+    ),
 }
 
 
@@ -402,10 +511,12 @@ def test_code_without_a_test_is_flagged(case):
         ("name", "if not name.isalnum():\n    abort(400)"),
         ("name", "if not all(c in LETTERS for c in name):\n    raise ValueError"),
         ("name", "if '..' in name or '/' in name:\n    raise ValueError"),
+        ("name", "if any(one in name for one in ('..', '/')):\n    raise ValueError"),
         ("name", "if os.path.basename(name) != name:\n    raise ValueError"),
         ("name", "match name:\n    case 'a' | 'b':\n        pass\n    case _:\n        raise ValueError"),
         ("path", "if not path.startswith(ROOT + os.sep):\n    raise ValueError"),
         ("path", "if os.path.commonpath([ROOT, path]) != ROOT:\n    raise ValueError"),
+        ("path", "if os.path.commonpath([folder, path]) != folder:\n    raise ValueError"),
         ("path", "try:\n    Path(path).relative_to(ROOT)\nexcept ValueError:\n    return None"),
         ("path", "ok = Path(path).is_relative_to(ROOT)\nif not ok:\n    return None"),
         ("url", "if urlparse(url).hostname not in HOSTS:\n    raise ValueError"),
@@ -507,13 +618,40 @@ def test_a_good_name_does_not_make_a_good_check(helper):
     assert names(CALLER.format(*USELESS_HELPERS[helper])) == {"path"}
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+", "([a-z]+)*$", r"(\w+\s?)*", "((x|y+)?(z+))*", r"(\d+\w+){2,}", "(a*)*"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a|a)*",
+        r"(\w|\d)+",
+        r"(([a-z])+.)+",
+        r"([-.\w]*[0-9])*",
+        "(a+)+",
+        "([a-z]+)*$",
+        r"(\w+\s?)*",
+        "((x|y+)?(z+))*",
+        r"(\d+\w+){2,}",
+        "(a*)*",
+    ],
+)
 def test_repetitions_of_repetitions_are_seen(pattern):
     assert ambiguous(pattern)
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(\w+\.)+\w+", "[(a+)+]", r"\(a+\)+", "(a+)?", "(ab)+", "a+b+", r"(?:\d{3}-)*", "("]
+    "pattern",
+    [
+        r"(\w+\.)+\w+",
+        "[(a+)+]",
+        r"\(a+\)+",
+        "(a+)?",
+        "(ab)+",
+        "a+b+",
+        r"(?:\d{3}-)*",
+        "(",
+        r"(?:a|b)+",
+        r"(,\w*)*",
+        r"([^\\]|\\.)*",
+    ],
 )
 def test_other_repetitions_are_not(pattern):
     assert not ambiguous(pattern)
@@ -607,6 +745,96 @@ def test_rows_of_files_say_where_and_what(tmp_path):
 )
 def test_permissions_are_judged_by_what_they_grant(mode, open_to_all):
     assert ("open-to-all" in names(f"def f(path):\n    os.chmod(path, {mode})")) is open_to_all
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        ("Template('<p>$x</p>').substitute(x=x)", True),
+        ("Template('<p>${x}</p>').safe_substitute(x=html.escape(x))", False),
+        ("'<p>{{x}}</p>'.replace('{{x}}', x)", True),
+        ("'<p>{{x}}</p>'.replace('{{x}}', html.escape(x))", False),
+    ],
+)
+def test_templates_of_the_standard_library_are_filled_in(build, expected):
+    assert ("html" in names(f"def f(x):\n    return {build}")) is expected
+
+
+WRITTEN = """def f(folder, token):
+    path = folder + '/it'
+    {}
+    with open(path, 'w') as file:
+        file.write(token)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "left_open"),
+    [
+        ("os.chmod(path, 0o644)", True),
+        ("os.chmod(folder, 0o600)", True),
+        ("os.umask(0o022)", True),
+        ("mode = 0o640\n    os.chmod(path, mode)", True),
+        ("os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)", False),
+        ("os.chmod(path, mode)", False),
+        ("Path(path).touch(mode=0o600)", False),
+        ("os.umask(0o177)", False),
+        ("restrict_to_owner(path)", False),
+    ],
+)
+def test_a_secret_is_safe_in_a_file_that_only_its_owner_may_read(before, left_open):
+    assert ("secret-written" in names(WRITTEN.format(before))) is left_open
+
+
+@pytest.mark.parametrize(
+    "opened",
+    ["open(path, 'w')", "open(file=path, mode='w')", "Path(path).open('w')", "open(os.open(path, os.O_CREAT), 'w')"],
+)
+def test_a_file_is_known_however_it_is_opened(opened):
+    assert "secret-written" in names(f"def f(path, token):\n    {opened}.write(token)")
+    assert "secret-written" in names(f"def f(path, token):\n    it = {opened}\n    print(token, file=it)")
+
+
+@pytest.mark.parametrize("opened", ["open", "os.fdopen"])
+def test_a_handle_opened_in_place_is_as_safe_as_its_permissions(opened):
+    code = (
+        f"def f(path, token):\n    with {opened}(os.open(path, os.O_CREAT, {{}}), 'w') as it:\n        it.write(token)"
+    )
+    assert "secret-written" in names(code.format("0o644"))
+    assert names(code.format("0o600")) == set()
+
+
+def test_calls_without_arguments_are_read_over():
+    calls = ("open()", "open(mode='w').write()", "os.open()", "os.fdopen()", "os.umask()", "os.chmod()", "os.write()")
+    assert names("def f(token):\n    " + "\n    ".join(calls)) == set()
+
+
+def test_a_variable_holds_the_file_that_it_was_given_last():
+    write = "    with {} as it:\n        it.write({})\n"
+    secret, public = write.format("open(a, 'w')", "secret"), write.format("open(b, 'w')", "hello")
+    closed = write.format("os.fdopen(os.open(a, os.O_CREAT, 0o600), 'w')", "secret")
+    for body in (secret + public, public + secret):
+        assert names("def f(a, b, secret):\n" + body + "    os.chmod(a, 0o600)") == set()
+        assert "secret-written" in names("def f(a, b, secret):\n" + body + "    os.chmod(b, 0o600)")
+    assert names("def f(a, b, secret):\n" + public + closed) == set()
+
+
+def test_what_is_no_secret_may_be_read_by_all():
+    assert (
+        names("def f(path, tokens):\n    with open(path, 'w') as file:\n        file.write(str(len(tokens)))") == set()
+    )
+    both = (
+        "def f(a, b, secret):\n    open(a, 'w').write('hello')\n    os.chmod({}, 0o600)\n    open(b, 'w').write(secret)"
+    )
+    assert names(both.format("b")) == set()
+    assert "secret-written" in names(both.format("a"))
+
+
+def test_who_names_the_folder_may_name_what_is_written_there_but_not_what_is_read():
+    code = "def f(folder, name):\n    return open(os.path.join(folder, name){})"
+    assert names(code.format(", 'w'")) == set()
+    assert names(code.format("")) == {"path"}
+    assert names("def f(name):\n    return open(os.path.join(ROOT, name), 'w')") == {"path-written"}
 
 
 SEMGREP_TWINS = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ostensible.code.static.guards import NORMALISING
 from ostensible.code.static.patterns import climbing, forbidding
 from ostensible.code.static.rules import Guard
-from ostensible.code.static.texts import Hole, Text, braces, holes, merged, openness, through, whole
+from ostensible.code.static.texts import Hole, Text, braces, dollars, holes, merged, openness, replaced, through, whole
 
 LOOKUP = re.compile(r"(^|_)(get|find|load|fetch|query|read|select|lookup|retrieve|open|search|create|make)(_|$)")
 """Functions that bring something else than what they are given."""
@@ -35,6 +35,14 @@ def result(full: str, line: int, receiver: Text, positional: list[Text], keyword
     if name in ("join", "joinpath") and re.search(r"\bpath\.join$|joinpath$", full):
         parts = [receiver, *positional] if name == "joinpath" else positional
         return tuple(part for number, text in enumerate(parts) for part in (("/", *text) if number else text))
+    if name in ("Path", "PurePath") and len(positional) > 1:
+        return tuple(part for number, text in enumerate(positional) for part in (("/", *text) if number else text))
+    if name == "Template" and positional and any(isinstance(part, str) for part in positional[0]):
+        return positional[0]
+    if name in ("substitute", "safe_substitute"):
+        return dollars(receiver, keywords)
+    if name == "replace" and len(positional) == 2 and _holds(receiver, positional[0]) and holes(positional[1]):
+        return replaced(receiver, whole(positional[0]) or "", positional[1])
     if name in SAME and receiver:
         return through(receiver, name)
     if name in NORMALISING and (positional or receiver):
@@ -57,3 +65,9 @@ def result(full: str, line: int, receiver: Text, positional: list[Text], keyword
     if LOOKUP.search(name) and not ARCHIVE.search(full) and openness(receiver) < openness((made,)):
         made = Hole("unknown", line)
     return through((replace(made, line=line),), name)
+
+
+def _holds(text: Text, sought: Text) -> bool:
+    """Whether a known text is in a literal part of another."""
+    known = whole(sought)
+    return bool(known) and any(isinstance(part, str) and known in part for part in text)

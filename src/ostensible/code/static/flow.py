@@ -30,6 +30,7 @@ from ostensible.code.static.guards import (
 from ostensible.code.static.matching import matches, offends
 from ostensible.code.static.patterns import ambiguous
 from ostensible.code.static.rules import Origin, Rule
+from ostensible.code.static.secrets_in_files import readable_writes
 from ostensible.code.static.syntax import Function, dotted, ends, functions, last, shown, unwritten
 from ostensible.code.static.texts import (
     MOST_PARTS,
@@ -75,6 +76,8 @@ def find(tree: ast.Module, rules: Iterable[Rule]) -> set[Finding]:
         scope = _Scope(module, {**outer.values, **_parameters(node)}, (*outer.around, node.name), guards=outer.guards)
         scope.run(node.body)
         scope.unread(node)
+        scope.left_open(node)
+        scope.defaults(node)
         waiting += [(inner, scope) for inner in scope.inner]
     return module.found
 
@@ -178,6 +181,21 @@ class _Scope:
         for name, one in (given | taken).items():
             if name not in read:
                 self._judge(one, "unread name", {})
+
+    def left_open(self, node: Function) -> None:
+        """Apply the rules about what a function writes into files that others may read."""
+        for name, one in readable_writes(node):
+            self._judge(one, name, {0: self.value(one)})
+
+    def defaults(self, node: Function) -> None:
+        """Apply the rules about values that parameters have where the caller gives none."""
+        given = node.args
+        ordered = [*given.posonlyargs, *given.args]
+        pairs = zip(reversed(ordered), reversed(given.defaults), strict=False)
+        for one, value in [*pairs, *zip(given.kwonlyargs, given.kw_defaults, strict=True)]:
+            if value is not None:
+                assigned = ast.Assign([ast.Name(one.arg)], value, lineno=one.lineno)
+                self._judge(assigned, "default", {0: self.value(value)})
 
     def _statement(self, node: ast.stmt) -> None:
         match node:
@@ -577,6 +595,8 @@ class _Scope:
             if not any(rule.within.search(around) for around in (*self.around, self.target)):
                 continue
             texts = [text for key, text in arguments.items() if not rule.arguments or key in rule.arguments]
+            if rule.named and not any(rule.named.search(one) for text in texts for one in names(text)):
+                continue
             if rule.origin is None or any(matches(rule, text, self.guards) for text in texts):
                 self._report(rule, getattr(node, "lineno", 1))
 

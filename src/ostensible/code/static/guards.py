@@ -179,9 +179,14 @@ def _looked_up(part: ast.expr, whole: ast.expr, found: bool, reader: Reader) -> 
         return _normalised(whole.value, reader) if found else {}
     if text is None:
         return _about(part, "listed", reader) if found and not from_request(reader.value(whole)) else {}
-    if not found and (".." in text or text in ("/", "\\")):
+    return {} if found else _absent(text, whole, reader)
+
+
+def _absent(text: str, whole: ast.expr, reader: Reader) -> Guards:
+    """What it shows that a text is not in a value."""
+    if ".." in text or text in ("/", "\\"):
         return _any_about(whole, "inside", reader)
-    if not found and ("\n" in text or "\r" in text):
+    if "\n" in text or "\r" in text:
         return _any_about(whole, "lines", reader)
     return {}
 
@@ -195,7 +200,14 @@ def _equal(left: ast.expr, right: ast.expr, equal: bool, reader: Reader) -> Guar
     if not equal:
         climbs = any(literal(side) == ".." for side in sides)
         return reduce(both, (_any_about(side, "inside", reader) for side in sides)) if climbs else {}
-    return _all_about([*sides], "listed", reader)
+    common = [side for side in sides if isinstance(side, ast.Call) and last(side.func) == "commonpath"]
+    return both(_all_about([*sides], "listed", reader), _all_inside(common, reader))
+
+
+def _all_inside(calls: list[ast.Call], reader: Reader) -> Guards:
+    """What it shows that some paths have a folder in common, of those that were normalised."""
+    paths = [path for call in calls if call.args for path in getattr(call.args[0], "elts", ())]
+    return reduce(both, (_normalised(path, reader) for path in paths), Guards())
 
 
 def _answered(call: ast.Call, outcome: bool, reader: Reader) -> Guards:
@@ -225,13 +237,31 @@ def _of_elements(test: ast.GeneratorExp | ast.ListComp, outcome: bool, every: bo
     """What a test of elements shows: of only one of them it tells nothing of the others, but of what is beside them."""
     found = established(test.elt, outcome, reader)
     if every:
-        return found
+        return found if outcome else both(found, _without(test, reader))
     elements = {name for part in test.generators for name in names(reader.value(part.target))}
     return {name: kinds for name, kinds in found.items() if name not in elements}
 
 
+def _without(test: ast.GeneratorExp | ast.ListComp, reader: Reader) -> Guards:
+    """What it shows that none of some known texts is in a value, as of `any(c in value for c in "\\r\\n")`."""
+    match test:
+        case ast.GeneratorExp(
+            elt=ast.Compare(left=ast.Name(id=name), ops=[ast.In()], comparators=[whole]),
+            generators=[ast.comprehension(target=ast.Name(id=element), iter=among)],
+        ) if name == element:
+            text = literal(among)
+            parts = list(text) if text else [literal(one) for one in getattr(among, "elts", ())]
+            return reduce(both, (_absent(part, whole, reader) for part in parts if part), Guards())
+        case _:
+            return {}
+
+
 def _shape(call: ast.Call, receiver: ast.expr, outcome: bool, reader: Reader) -> Guards:
     return _about(receiver, "listed", reader) if outcome else {}
+
+
+def _printable(call: ast.Call, receiver: ast.expr, outcome: bool, reader: Reader) -> Guards:
+    return _about(receiver, "lines", reader) if outcome else {}
 
 
 def _starts(call: ast.Call, receiver: ast.expr, outcome: bool, reader: Reader) -> Guards:
@@ -285,6 +315,8 @@ def _matched(call: ast.Call, receiver: ast.expr, outcome: bool, reader: Reader) 
 def _unmatched(pattern: str, method: str, subject: ast.expr, reader: Reader) -> Guards:
     if method != "search":
         return {}
+    if re.fullmatch(r"(\[?(\\[rn]|[\r\n])+\]?\|?)+", pattern):
+        return _about(subject, "lines", reader)
     if forbidding(pattern):
         return _about(subject, "plain" if climbing(pattern) else "listed", reader)
     return _about(subject, "inside", reader) if r"\.\." in pattern else {}
@@ -298,6 +330,7 @@ def _normalised(path: ast.expr, reader: Reader) -> Guards:
 
 METHODS: dict[str, Callable[[ast.Call, ast.expr, bool, Reader], Guards]] = {
     "shape": _shape,
+    "isprintable": _printable,
     "startswith": _starts,
     "endswith": _ends,
     "is_relative_to": _relative,

@@ -17,13 +17,15 @@ def offends(rule: Rule, text: Text, known: Guards) -> bool:
     """Whether a text has a part that a rule minds, given what tests have shown."""
     if not holes(text) or not rule.text.search(_shown(text)):
         return False
-    before = ""
+    before, most = "", ORIGINS.index(rule.base or ORIGINS[-1])
     for part in text:
         if isinstance(part, str):
             before += part
             continue
         if _minded(rule, part, known) and rule.before.search(before):
             return True
+        if ORIGINS.index(part.origin) > most:
+            return False
         before += "\0"
     return False
 

@@ -28,13 +28,17 @@ class Rule(BaseModel):
         call: The dotted name of the function called, such as `os.system`. Without it the rule is about any text that is
             put together. Some things that are no calls count as such: `return`, `in`, `==`, `assert`, `@` (a
             decorator), `=` (of a name or a literal), `header=` (of an item of headers), `{}` (a literal dictionary, its
-            keys the arguments), `unread name` (a parameter or variable that is never looked at) and `ambiguous pattern`
-            (a regular expression whose repetitions can match one text in many ways).
+            keys the arguments), `unread name` (a parameter or variable that is never looked at), `default` (a parameter
+            and its value where the caller gives none), `unprotected write` and `unprotected file` (what is written to
+            a file that others may read, and what names that file) and `ambiguous pattern` (a regular expression whose
+            repetitions can match one text in many ways).
         arguments: Positions and keywords of the arguments meant, `self` the object of a method; without it all are.
         origin: Where a value in the text must come from, at the least; `constant` means that there is no value from
             anywhere else.
         text: The whole text, its values shown as NUL characters.
         before: What stands before the value in the text.
+        base: Where what stands before the value may come from, at the most.
+        named: A variable that one of the arguments meant went through.
         passed: A function in the value's history, one at least.
         cleansed_by: Functions (any in the value's history) whose results are harmless here.
         guarded: What a test on the way must have shown to make the value harmless; any one of these.
@@ -54,6 +58,8 @@ class Rule(BaseModel):
     origin: Origin | None = None
     text: Pattern = ANYTHING
     before: Pattern = ANYTHING
+    base: Origin | None = None
+    named: Pattern | None = None
     passed: Pattern | None = None
     cleansed_by: Pattern = re.compile(r"^(int|float|bool|len)$")
     guarded: tuple[Guard, ...] = ()

@@ -39,6 +39,15 @@ def shown(node: ast.AST) -> str:
     return ast.unparse(_Modes().visit(deepcopy(node)))
 
 
+def permissions(node: ast.expr) -> int | None:
+    """A file's permissions, however they are put together; None where they are not known."""
+    match _Modes().visit(deepcopy(node)):
+        case ast.Constant(value=int() as bits):
+            return bits
+        case _:
+            return None
+
+
 class _Modes(ast.NodeTransformer):
     """`S_IRUSR | S_IWUSR` is 384, and `mode & ~S_IRWXO` is `mode`."""
 

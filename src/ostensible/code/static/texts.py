@@ -154,6 +154,23 @@ def braces(template: Text, arguments: list[Text], keywords: Mapping[str, Text]) 
     return tuple(parts)
 
 
+def dollars(template: Text, keywords: Mapping[str, Text]) -> Text:
+    """`string.Template.substitute` with keywords; of whatever else it is given nothing is seen."""
+    for name, value in keywords.items():
+        template = replaced(replaced(template, f"${{{name}}}", value), f"${name}", value)
+    return template
+
+
+def replaced(text: Text, old: str, new: Text) -> Text:
+    """A text in whose literal parts something else stands for `old`."""
+    parts: list[str | Hole] = []
+    for part in text:
+        pieces = part.split(old) if isinstance(part, str) else [part]
+        for number, piece in enumerate(pieces):
+            parts += [*new, piece] if number else [piece]
+    return tuple(parts)
+
+
 def by_key(node: ast.Dict) -> dict[str, ast.expr]:
     """The values of a literal dictionary whose keys are literal texts."""
     pairs = zip(node.keys, node.values, strict=True)
