@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
     from inspect_ai.model import Model
 
-SAVED_EVERY = 10
-"""Finished samples between two writes to a log; what is lost at most when a run is killed."""
+SAVED_EVERY, SAVED_SHARE = 10, 0.01
+"""Finished samples, or that share of a task's, between two writes to a log: the most that a kill loses. Each write
+copies all that the log has, so that their number must not grow with it."""
 IN_FLIGHT = 160
 """Samples of a task under way: enough to fill the engine. Inspect's own work grows with them."""
 PROGRESS_EVERY_S = 10.0
@@ -187,7 +188,7 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
         log_realtime=False,
         display="none",
         log_level="warning",
-        log_buffer=SAVED_EVERY,
+        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(len(task.dataset) for task in tasks))),
         log_dir_allow_dirty=True,
         score_display=False,
     )

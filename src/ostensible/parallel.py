@@ -111,6 +111,9 @@ def launch(job: TrainJob, worker: Sequence[str], scratch: Path) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     quiet = dict.fromkeys(range(1, job.processes), Std.ALL)
+    later: dict[str, Any] = {"shutdown_timeout": STOP_WITHIN_S}
+    if "shutdown_timeout" not in LaunchConfig.__dataclass_fields__:  # torch 2.11: it waits for as long as it sees fit
+        later = {}
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -122,7 +125,7 @@ def launch(job: TrainJob, worker: Sequence[str], scratch: Path) -> None:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(scratch / "logs"), redirects=quiet),
         signals_to_handle="SIGTERM",
-        **({"shutdown_timeout": STOP_WITHIN_S} if "shutdown_timeout" in LaunchConfig.__dataclass_fields__ else {}),
+        **later,
     )
     path = write_job(job, scratch)
     threads = max(1, torch.get_num_threads() // job.processes)
