@@ -332,7 +332,10 @@ def make_report(context: Context) -> None:
     manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
     replies, opinions = read_replies(paths), read_opinions(paths)
     scores = transcripts.named(read_scores(paths.monitor_scores) if results.monitors else NOT_WATCHED)
-    page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions, scores=scores)
+    most = context.machine.page_transcripts
+    page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions, scores=scores, most=most)
+    if len(replies) > most:
+        context.say(f"the page lists {most} of {len(replies)} transcripts at most: --page-transcripts")
 
 
 def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True) -> dict[str, str]:
