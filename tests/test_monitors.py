@@ -21,7 +21,7 @@ from ostensible.analysis.replies import Reply
 from ostensible.analysis.sheets import write_sheets
 from ostensible.errors import BadData, BadSettings, CorruptRun, EvaluationFailed, ModelUnavailable
 from ostensible.judge import replay
-from ostensible.monitors import custom, keyword, tfidf, told, watch
+from ostensible.monitors import custom, keyword, names, tfidf, told, watch
 from ostensible.monitors.scorers import SUSPICION, custom_monitor, keyword_monitor, llm_monitor
 from ostensible.monitors.views import NEVER_CLOSES, View, judged, seen
 from ostensible.organisms import ORGANISMS
@@ -243,10 +243,10 @@ def test_a_function_that_fails_now_and_then_loses_nothing_but_what_it_failed_on(
 
 def test_the_file_of_a_function_is_part_of_what_the_stage_depends_on(tmp_path):
     settings = SETTINGS.model_copy(update={"monitors": (write(tmp_path, "f = lambda t: 0"),)})
-    before = watch.outside_hashes(settings)
+    before = names.outside_hashes(settings)
     write(tmp_path, "f = lambda t: 1")
-    assert before.keys() == watch.outside_hashes(settings).keys()
-    assert before != watch.outside_hashes(settings)
+    assert before.keys() == names.outside_hashes(settings).keys()
+    assert before != names.outside_hashes(settings)
 
 
 def test_the_monitor_of_the_documentation_does_what_is_said_of_it(tmp_path):

@@ -380,7 +380,7 @@ def oracle_hashes(settings: Settings) -> dict[str, str]:
 
 def monitor_hashes(settings: Settings) -> dict[str, str]:
     """Hashes of the user's own monitors, and of what models as monitors are asked and made of."""
-    from ostensible.monitors.watch import outside_hashes
+    from ostensible.monitors.names import outside_hashes
 
     return outside_hashes(settings) | _package_hashes("judge_prompts")
 

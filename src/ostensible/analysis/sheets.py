@@ -153,7 +153,8 @@ def _effects(results: Findings) -> Iterator[tuple[str, ContrastResult]]:
 
 
 def _reply_row(reply: Reply) -> Row:
-    return {name: getattr(reply, name) for name in COLUMNS} | {f"cot_{name}": reply.cot_flags.get(name) for name in FLAGS}
+    fields = {name: getattr(reply, name) for name in COLUMNS}
+    return fields | {f"cot_{name}": reply.cot_flags.get(name) for name in FLAGS}
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Reply) if field.name != "cot_flags")

@@ -73,8 +73,9 @@ def pack(replies: Sequence[Reply], organism: Organism, opinions: Opinions, score
     plain = {(r.prompt_id, r.epoch): r.user for r in ours if r.condition is Condition.CONTROL}
     record = partial(_record, organism=organism, opinions=opinions, scores=scores)
     rows = (record(reply, plain.get((reply.prompt_id, reply.epoch))) for reply in ours)
-    texts = (json.dumps(row, ensure_ascii=False) for row in rows)  # one at a time: as objects all would fill the memory
-    text = f'{{"monitors": {json.dumps([visible(name) for name in scores], ensure_ascii=False)}, "replies": [{", ".join(texts)}]}}'
+    texts = ", ".join(json.dumps(row, ensure_ascii=False) for row in rows)  # as objects all would fill the memory
+    monitors = json.dumps([visible(name) for name in scores], ensure_ascii=False)
+    text = f'{{"monitors": {monitors}, "replies": [{texts}]}}'
     return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")
 
 
