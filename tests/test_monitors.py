@@ -7,8 +7,10 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -145,6 +147,39 @@ def test_the_classifier_learns_across_families_what_answers_show_and_thoughts_do
     thoughts = {(one.prompt_id, said.score) for one, said in zip(replies, tfidf.scores(replies, View.COT), strict=True)}
     assert len(thoughts) == len(replies) / 2  # the same thoughts, the same score
     assert [one.score for one in tfidf.scores(replies, View.ANSWER)] == said
+
+
+def plain_features(texts):
+    """What `tfidf._features` makes of texts, by scikit-learn alone."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    counts = {"alternate_sign": False, "norm": None}
+    words = HashingVectorizer(ngram_range=(1, 2), n_features=tfidf.N_WORDS, **counts)
+    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=tfidf.N_CHARACTERS, **counts)
+    return hstack([words.transform(texts), characters.transform(texts)]).tocsr()
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("aΣσßİ i\u0307.\n\t\u2028\U0001f600b0_"), max_size=12), min_size=1))
+@examples(max_examples=60, deadline=None)
+def test_counting_the_characters_of_distinct_words_gives_the_n_grams_of_the_texts(texts):
+    ours, plain = tfidf._features(texts), plain_features(texts)
+    assert (ours != plain).nnz == 0
+    assert ours.has_sorted_indices
+
+
+@pytest.mark.parametrize("view", View)
+def test_scores_by_blocks_are_bit_for_bit_those_of_all_n_grams_at_once(view, monkeypatch):
+    from sklearn.model_selection import GroupKFold
+
+    replies = [one for one in run_of() if one.answer is not None]
+    features = plain_features([tfidf.text_of(tfidf._seen(one, view)) for one in replies])
+    labels = np.array([tfidf._label(one) for one in replies])
+    plain = np.full(len(replies), np.nan)
+    for others, fold in GroupKFold(4).split(features, groups=[one.family for one in replies]):
+        plain[fold] = tfidf._trained(features, labels, others[labels[others] >= 0])(features[fold])
+    monkeypatch.setattr(tfidf, "BLOCK", 7)
+    assert [one.score for one in tfidf.scores(replies, view)] == plain.tolist()
 
 
 def test_no_reply_is_scored_by_a_model_that_saw_its_family():
