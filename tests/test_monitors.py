@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -471,3 +473,11 @@ def test_scores_of_other_replies_for_one_monitor_than_for_another_are_refused(tm
     tables.write_monitor_scores(tmp_path / "scores.parquet", rows)
     with pytest.raises(CorruptRun, match="ostensible monitors RUN --again"):
         read_scores(tmp_path / "scores.parquet")
+
+
+def test_what_a_finished_run_is_checked_by_loads_no_slow_library():
+    # Asked for again, a finished run is checked by these alone; Inspect takes more than a second to import.
+    code = "import sys, ostensible.run, ostensible.monitors.names; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ostensible.stages" in loaded
+    assert not {"inspect_ai", "torch", "transformers", "sklearn", "pyarrow", "numpy"} & set(loaded)
