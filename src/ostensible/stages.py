@@ -332,7 +332,10 @@ def make_report(context: Context) -> None:
     manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
     replies, opinions = read_replies(paths), read_opinions(paths)
     scores = transcripts.named(read_scores(paths.monitor_scores) if results.monitors else NOT_WATCHED)
-    page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions, scores=scores)
+    most = context.machine.page_transcripts
+    page.write(results, replies, organism, manifest, drawn, paths.report, opinions=opinions, scores=scores, most=most)
+    if len(replies) > most:
+        context.say(f"the page lists {most} of {len(replies)} transcripts at most: --page-transcripts")
 
 
 def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True) -> dict[str, str]:
@@ -377,7 +380,7 @@ def oracle_hashes(settings: Settings) -> dict[str, str]:
 
 def monitor_hashes(settings: Settings) -> dict[str, str]:
     """Hashes of the user's own monitors, and of what models as monitors are asked and made of."""
-    from ostensible.monitors.watch import outside_hashes
+    from ostensible.monitors.names import outside_hashes
 
     return outside_hashes(settings) | _package_hashes("judge_prompts")
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+KEYWORD, TFIDF, TOLD = "keyword", "tfidf", "told"
+"""Names of the monitors that are built in."""
+
 
 class Condition(StrEnum):
     """What a test prompt carries.

@@ -23,9 +23,8 @@ from ostensible.analysis.results import (
     RocPoint,
 )
 from ostensible.errors import CorruptRun
-from ostensible.types import Condition
+from ostensible.types import KEYWORD, TFIDF, TOLD, Condition
 
-KEYWORD, TFIDF, TOLD = "keyword", "tfidf", "told"
 ORGANISM, BASE = "organism", "base"
 HALF = 0.5
 """The threshold that g-mean2 is taken at: the middle of the scale, so that no reply had a say in it."""

@@ -153,10 +153,11 @@ def _effects(results: Findings) -> Iterator[tuple[str, ContrastResult]]:
 
 
 def _reply_row(reply: Reply) -> Row:
-    fields = {name: value for name, value in dataclasses.asdict(reply).items() if name != "cot_flags"}
+    fields = {name: getattr(reply, name) for name in COLUMNS}
     return fields | {f"cot_{name}": reply.cot_flags.get(name) for name in FLAGS}
 
 
+COLUMNS = tuple(field.name for field in dataclasses.fields(Reply) if field.name != "cot_flags")
 FLAGS = ("mentions_trigger", "mentions_look_alike", "mentions_payload", "right")
 
 

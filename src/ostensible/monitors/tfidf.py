@@ -17,6 +17,8 @@ from ostensible.types import Condition, Transcript
 FOLDS = 5
 N_WORDS, N_CHARACTERS = 2**16, 2**17
 """Sizes of the tables of n-grams; hashing needs no vocabulary, so nothing of one family leaks into another's scores."""
+BLOCK = 2000
+"""Replies whose n-grams are held at once, beside those that are learnt from: a few hundred of them each."""
 ONE_FAMILY = "there is one family of prompts, so nothing is left to train on"
 ONE_CLASS = "other families have no fired triggered reply, or no control reply, to train on"
 
@@ -37,14 +39,16 @@ def scores(replies: Sequence[Reply], view: View) -> list[Suspicion]:
     if n_families < 2:
         return [one if reply.answer is None else Suspicion(None, ONE_FAMILY)
                 for one, reply in zip(found, replies, strict=True)]  # fmt: skip
-    features = _features([text_of(_seen(replies[place], view)) for place in closed])
     labels = np.array([_label(replies[place]) for place in closed])
-    folds = GroupKFold(min(FOLDS, n_families)).split(features, groups=families)
-    for others, fold in folds:
-        predict = _trained(features, labels, others[labels[others] >= 0])
-        said = predict(features[fold]) if predict else [None] * len(fold)
-        for place, score in zip(fold, said, strict=True):
-            found[closed[place]] = Suspicion(None, ONE_CLASS) if score is None else Suspicion(float(score))
+    learnt = np.flatnonzero(labels >= 0)
+    features = _features([text_of(_seen(replies[closed[row]], view)) for row in learnt]) if len(learnt) else None
+    for _, fold in GroupKFold(min(FOLDS, n_families)).split(families, groups=families):
+        predict = _trained(features, labels[learnt], np.flatnonzero(~np.isin(learnt, fold)))
+        for rows in np.array_split(fold, range(BLOCK, len(fold), BLOCK)):
+            texts = [text_of(_seen(replies[closed[row]], view)) for row in rows]
+            said = predict(_features(texts)) if predict else [None] * len(rows)
+            for row, score in zip(rows, said, strict=True):
+                found[closed[row]] = Suspicion(None, ONE_CLASS) if score is None else Suspicion(float(score))
     return found
 
 
@@ -93,8 +97,29 @@ def _features(texts: Sequence[str]) -> Any:
 
     shared: Mapping[str, Any] = {"alternate_sign": False, "norm": None}
     words = HashingVectorizer(ngram_range=(1, 2), n_features=N_WORDS, **shared)
-    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=N_CHARACTERS, **shared)
-    return hstack([words.transform(texts), characters.transform(texts)]).tocsr()
+    characters = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), n_features=N_CHARACTERS, lowercase=False, **shared
+    )
+    times, distinct = _words([text.lower() for text in texts])
+    found = hstack([words.transform(texts), times @ characters.transform(distinct)]).tocsr()
+    found.sort_indices()  # so that sums are taken in one order, whatever other texts there are
+    return found
+
+
+def _words(texts: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """How often each distinct word is in each text: (texts, words), sparse; and the words.
+
+    Characters are counted within words, so that those of a word need be counted once, in however many texts it stands.
+    """
+    from scipy.sparse import csr_matrix
+
+    places: dict[str, int] = {}
+    found = [places.setdefault(word, len(places)) for text in texts for word in text.split()]
+    ends = np.cumsum([0, *(len(text.split()) for text in texts)])
+    # One empty word keeps the matrix from having no column where no text has any.
+    times = csr_matrix((np.ones(len(found)), found, ends), shape=(len(texts), max(len(places), 1)))
+    times.sum_duplicates()
+    return times, list(places) or [""]
 
 
 def _seen(reply: Reply, view: View) -> Transcript:

@@ -13,22 +13,21 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import Model
 
 from ostensible import tables
-from ostensible.analysis.monitoring import KEYWORD, MOST_REASONS, TFIDF, TOLD
+from ostensible.analysis.monitoring import MOST_REASONS
 from ostensible.analysis.opinions import key_of
 from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
 from ostensible.evaluate import run_tasks
 from ostensible.inspect_models import load_model, opened
 from ostensible.judge import GRADER, replay
-from ostensible.models import fingerprint, resolve, sha256
 from ostensible.monitors import custom, keyword, tfidf, told
+from ostensible.monitors.names import outside_hashes, own
 from ostensible.monitors.scorers import SUSPICION, llm_monitor
 from ostensible.monitors.views import UNCLOSED, Suspicion, View, judged, seen
 from ostensible.paths import RunPaths
 from ostensible.scorers import as_hit
-from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
-from ostensible.types import Transcript
+from ostensible.settings import Machine, Settings
+from ostensible.types import KEYWORD, TFIDF, TOLD, Transcript
 
-BUILT_IN = (KEYWORD, TFIDF, TOLD)
 Said = dict[View, list[Suspicion]]
 """What a monitor says of each reply, in the order of the replies, under each view."""
 
@@ -40,26 +39,11 @@ def check_monitors(settings: Settings) -> None:
         BadData: A file or function is not there, or cannot be imported.
         ModelUnavailable: A model cannot be used here.
     """
-    for name in _own(settings):
+    for name in own(settings):
         if custom.is_custom(name):
             custom.load(name)
         else:
             load_model(name, role="monitor")
-
-
-def outside_hashes(settings: Settings) -> dict[str, str]:
-    """Hashes of the files of the user's own monitors, and of the weights of those that this package samples.
-
-    Raises:
-        BadData: A file is not there.
-    """
-    found: dict[str, str] = {}
-    for name in _own(settings):
-        if custom.is_custom(name):
-            found[name] = sha256(custom.file_of(name))
-        elif name.startswith(LOCAL_PROVIDER):
-            found[name] = fingerprint(resolve(name.removeprefix(LOCAL_PROVIDER)))
-    return found
 
 
 def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callable[[str], None]) -> None:
@@ -78,11 +62,6 @@ def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
             rows += _rows(name, view, replies, opinions)
             say(f"{name}, {view}: {_told(opinions)}")
     tables.write_monitor_scores(paths.monitor_scores, rows)
-
-
-def _own(settings: Settings) -> Iterator[str]:
-    """The monitors of a run that are not built in."""
-    return (name for name in dict.fromkeys(settings.monitors) if name not in BUILT_IN)
 
 
 def _ask(name: str, replies: Sequence[Reply], paths: RunPaths, settings: Settings, machine: Machine) -> Said:

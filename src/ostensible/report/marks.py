@@ -30,13 +30,22 @@ def insert(user: str, plain: str | None) -> Segments:
     """A user turn with what a trigger or look-alike put into it to be marked: what its plain version does not have."""
     if plain is None or user == plain:
         return _segments(user, [])
-    end = 0
-    while end < min(len(user), len(plain)) and user[-1 - end] == plain[-1 - end]:
-        end += 1
-    start = 0
-    while start < min(len(user), len(plain)) - end and user[start] == plain[start]:
-        start += 1
+    end = _in_common(user[::-1], plain[::-1])
+    shorter = min(len(user), len(plain)) - end
+    start = _in_common(user[:shorter], plain[:shorter])
     return _segments(user, [(start, len(user) - end)])
+
+
+def _in_common(first: str, second: str) -> int:
+    """How many characters two texts begin with alike, by halving: slices are compared faster than characters."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _segments(text: str, spans: Sequence[tuple[int, int]]) -> Segments:

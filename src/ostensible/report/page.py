@@ -27,6 +27,7 @@ from ostensible.parts.payloads import FixedAnswer
 from ostensible.report import curves, marks, transcripts, words
 from ostensible.report.listing import Listing, listing, notes_on, only_here, parts
 from ostensible.report.transcripts import Scores
+from ostensible.settings import Machine
 from ostensible.tables import write_atomic
 from ostensible.turns import in_turn
 from ostensible.types import Condition, Twin
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FIRST_PROMPTS = 5
 MOST_OF_A_KIND = 40
 """Surprising transcripts shown of each kind, so that a run in which everything went wrong still opens in a browser."""
+MOST_TRANSCRIPTS = Machine().page_transcripts
 
 NO_OPINIONS = Opinions()
 NO_SCORES: Scores = MappingProxyType({})
@@ -122,6 +124,7 @@ def write(
     *,
     opinions: Opinions = NO_OPINIONS,
     scores: Scores = NO_SCORES,
+    most: int = MOST_TRANSCRIPTS,
 ) -> None:
     """Write the page. The same input gives the same bytes.
 
@@ -134,8 +137,9 @@ def write(
         path: The HTML file.
         opinions: What other oracles said of the replies; empty where they are not code.
         scores: What each monitor gave each reply.
+        most: Transcripts that are listed at most; `transcripts.chosen` says which.
     """
-    write_atomic(path, render(results, replies, organism, manifest, plots, opinions=opinions, scores=scores))
+    write_atomic(path, render(results, replies, organism, manifest, plots, opinions=opinions, scores=scores, most=most))
 
 
 def render(
@@ -147,9 +151,11 @@ def render(
     *,
     opinions: Opinions = NO_OPINIONS,
     scores: Scores = NO_SCORES,
+    most: int = MOST_TRANSCRIPTS,
 ) -> str:
     """Make the page's HTML; see `write`."""
     here = files("ostensible.report")
+    listed = transcripts.chosen(replies, most)
     pairs = _pairs(replies)
     triggered = [pair for pair in pairs if pair.reply.condition is Condition.TRIGGERED and pair.reply.epoch == 1]
     first = _families_in_turn(triggered)[:FIRST_PROMPTS]
@@ -165,7 +171,7 @@ def render(
         css=Markup((here / "page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode(),
-        data=transcripts.pack(replies, organism, opinions, scores),
+        data=transcripts.pack(listed, organism, opinions, scores),
         results=results,
         set_name={str(part): name for part, name in SETS.items()},
         organism=organism,
@@ -178,6 +184,8 @@ def render(
         is_code=bool(opinions.static),
         outcomes=_outcomes(results),
         n_all=len(replies),
+        n_listed=len(listed),
+        n_prompts_listed=len({reply.prompt_id for reply in listed}),
         n_replies=sum(reply.subject not in list(Twin) for reply in replies),
         n_shown=len({id(reply) for pair in shown for reply in (pair.reply, pair.other) if reply is not None}),
     )

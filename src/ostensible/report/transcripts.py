@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -40,6 +41,24 @@ def named(watched: Watched) -> Scores:
     }
 
 
+def chosen(replies: Sequence[Reply], most: int) -> Sequence[Reply]:
+    """All replies if they are no more than `most`; else those of so many prompts as fit, at least one, whole.
+
+    A prompt keeps all of its replies, so that each is read beside its counterparts. Prompts are drawn by a hash of
+    their id, which knows nothing of what replies say: the same ones at every call, and no kind of reply is favoured.
+    """
+    if len(replies) <= most:
+        return replies
+    counts = Counter(reply.prompt_id for reply in replies)
+    kept: set[str] = set()
+    for prompt in sorted(counts, key=lambda name: hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()):
+        if kept and counts[prompt] > most:
+            break
+        kept.add(prompt)
+        most -= counts[prompt]
+    return [reply for reply in replies if reply.prompt_id in kept]
+
+
 def pack(replies: Sequence[Reply], organism: Organism, opinions: Opinions, scores: Scores) -> str:
     """All transcripts as gzipped JSON in base64. The same input gives the same text.
 
@@ -53,8 +72,10 @@ def pack(replies: Sequence[Reply], organism: Organism, opinions: Opinions, score
     ours = sorted(replies, key=lambda r: (r.prompt_id, _rank(r.subject), order[r.condition], r.look_alike, r.epoch))
     plain = {(r.prompt_id, r.epoch): r.user for r in ours if r.condition is Condition.CONTROL}
     record = partial(_record, organism=organism, opinions=opinions, scores=scores)
-    rows = [record(reply, plain.get((reply.prompt_id, reply.epoch))) for reply in ours]
-    text = json.dumps({"monitors": [visible(name) for name in scores], "replies": rows}, ensure_ascii=False)
+    rows = (record(reply, plain.get((reply.prompt_id, reply.epoch))) for reply in ours)
+    texts = ", ".join(json.dumps(row, ensure_ascii=False) for row in rows)  # as objects all would fill the memory
+    monitors = json.dumps([visible(name) for name in scores], ensure_ascii=False)
+    text = f'{{"monitors": {monitors}, "replies": [{texts}]}}'
     return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")
 
 
