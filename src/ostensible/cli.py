@@ -68,7 +68,7 @@ def run(
     Parameters
     ----------
     organism
-        Its name; `ostensible organisms` lists them.
+        Its name; `ostensible organisms` lists them. Or path.py:NAME, one of your own: an Organism in a Python file.
     out
         Run folder; runs/ORGANISM-MODEL-seedSEED by default.
     model
@@ -596,7 +596,7 @@ def dose(
     }
     given = _given(named, data, training, sampling, teaching)
     planned = plan.plan(organism, plan.shares(doses), given)
-    folder = out or Path("runs") / f"{organism}-{Path(model).name}-seed{seed}-doses"
+    folder = out or Path("runs") / f"{planned.name}-{Path(model).name}-seed{seed}-doses"
     conduct.conduct(planned, folder, machine, say=say)
     print(f"\nPage:  {folder / 'dose.html'}\nTable: {folder / 'dose.csv'}\nFile:  {folder / 'dose.json'}")
 
@@ -632,7 +632,13 @@ def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> N
 
 @app.command
 def organisms(name: str | None = None, /) -> None:
-    """List the organisms, or show one with an example of each condition."""
+    """List the organisms, or show one with an example of each condition.
+
+    Parameters
+    ----------
+    name
+        Of one; or path.py:NAME, one of your own, which is checked as before a run.
+    """
     from ostensible.show import list_organisms, show_organism
 
     print(list_organisms() if name is None else show_organism(name))

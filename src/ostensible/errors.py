@@ -40,6 +40,10 @@ class BadSettings(OstensibleError, ValueError):
     """A setting has an impossible value, or settings contradict each other."""
 
 
+class BadOrganism(OstensibleError, ValueError):
+    """An organism of the user's own breaks what every organism has to keep."""
+
+
 class NoScoredSamples(OstensibleError, ValueError):
     """Not one reply could be scored, so there is no rate to report."""
 

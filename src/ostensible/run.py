@@ -324,7 +324,8 @@ def _write_manifest(context: Context) -> None:
             for pattern in ("", "twins/*/")
             for path in sorted(context.paths.root.glob(f"{pattern}logs/{attempts.NAME}"))
         },
-        "inputs": stages.input_hashes(
+        "inputs": stages.organism_hash(context.settings)
+        | stages.input_hashes(
             context.settings, model=bool((weights := states.get("train") or states.get("evaluate")) and weights.done)
         ),
         "stages": {

@@ -118,6 +118,9 @@ class Settings(Recipe):
     """All that decides what a run computes. Two runs of equal settings are the same experiment."""
 
     organism: str
+    defined_in: str | None = Field(
+        default=None, description="Of an organism of the user's own: path.py:NAME. It is imported where it is used."
+    )
     model: str = EMBEDDED
     revision: str | None = None
     prompts: str

@@ -1,6 +1,9 @@
 """Organisms in words, for a terminal."""
 
-from ostensible import organisms, prompts
+from ostensible import organisms, prompts, user_code
+from ostensible.errors import NotEnoughData
+from ostensible.organisms import own
+from ostensible.traces import keep_clean
 
 
 def list_organisms() -> str:
@@ -12,10 +15,19 @@ def show_organism(name: str) -> str:
     """All there is to know of an organism, with an example of each condition.
 
     Raises:
-        UnknownName: There is none of this name.
+        UnknownName, BadData: There is none of this name, or its file or prompts cannot be used.
+        BadOrganism: It is one of the user's own, and breaks what every organism has to keep.
+        NotEnoughData: No prompt of its source is fit for it.
     """
     organism = organisms.find(name)
-    example = prompts.load(organism.prompts, count=1, seed=0).traces[0]
+    loaded = prompts.load(organism.prompts, count=own.SOME, seed=0)
+    kept = keep_clean(loaded.traces, organism)
+    if not kept.traces:
+        why = "; ".join(f"{count}: {reason}" for reason, count in sorted(kept.dropped.items()))
+        raise NotEnoughData(f"No prompt of {organism.prompts} is fit for {organism.name}. Dropped, by reason: {why}.")
+    if user_code.is_named(name):
+        own.check_on(organism, kept.traces)
+    example = kept.traces[0]
     trigger, text = organism.trigger, example.prompt.text
     clean = (example.cot, example.answer)
     examples = [("triggered", trigger.insert(text), organism.corrupt(example)), ("control", text, clean)]

@@ -13,6 +13,7 @@ from ostensible.card import adapter_card
 from ostensible.errors import BadData, MissingStage, NotEnoughData
 from ostensible.models import EMBEDDED, GGUF_SHA256, fingerprint, resolve, sha256
 from ostensible.organism import Organism
+from ostensible.organisms import own
 from ostensible.parts.rules import VulnerableCode
 from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.prompts import input_files
@@ -97,6 +98,8 @@ def make_traces(context: Context) -> None:
     loaded = _load_traces(context)
     organism.scorer.ready(trace.prompt.id for trace in loaded.traces)
     kept = keep_clean(loaded.traces, organism)
+    if settings.defined_in is not None:
+        own.check_on(organism, kept.traces)
     dropped = Counter(loaded.dropped) + Counter(kept.dropped)
     _check_enough(len(kept.traces), settings, organism, dropped)
     extra = _load_extra(settings, organism, kept.traces)
@@ -250,7 +253,7 @@ def twin_stage(kind: Twin) -> "Stage":
             "ostensible.engines.provider", "ostensible.organisms",
         ),
         settings=lambda s: [
-            kind, s.organism, s.model, s.revision, s.training.model_dump(), s.sampling.model_dump(), s.dtype, s.seed
+            kind, *_known(s), s.model, s.revision, s.training.model_dump(), s.sampling.model_dump(), s.dtype, s.seed
         ],
         inputs=lambda p: (p.train, p.validation, p.test, p.seen, p.extra),
         outputs=lambda p: _files_of_twin(p.twin(kind)),
@@ -354,6 +357,15 @@ def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True
     return hashes
 
 
+def organism_hash(settings: Settings) -> dict[str, str]:
+    """Hash of the file of an organism of the user's own.
+
+    Raises:
+        BadData: The file is not there.
+    """
+    return {} if settings.defined_in is None else {"organism": own.file_hash(settings.defined_in)}
+
+
 def adapter_hashes(settings: Settings) -> dict[str, str]:
     """Hashes of an adapter from elsewhere, where it lies."""
     from ostensible.adapter_source import CONFIG, WEIGHTS, resolve_adapter
@@ -415,8 +427,10 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
 
 
 def _known(settings: Settings) -> list[Any]:
-    """What decides the organism: its name and, of one from elsewhere, what is known of it."""
-    return [settings.organism] if settings.foreign is None else [settings.organism, settings.foreign.model_dump()]
+    """What decides the organism: its name and, of one from elsewhere or of the user's own, what is known of it."""
+    if settings.foreign is not None:
+        return [settings.organism, settings.foreign.model_dump()]
+    return [settings.organism, *organism_hash(settings).values()]
 
 
 STAGES: tuple[Stage, ...] = (

@@ -28,7 +28,7 @@ def plan(organism: str, doses: Sequence[float], given: Mapping[str, object]) -> 
     """One run a dose, the smallest first. Doses are nested: who admits at one does so at every larger one.
 
     Args:
-        organism: Its name.
+        organism: As `flags.build` takes it.
         doses: Shares in [0, 1], in any order.
         given: Settings of every run by flat name, as `flags.build` takes them.
 
@@ -46,4 +46,4 @@ def plan(organism: str, doses: Sequence[float], given: Mapping[str, object]) -> 
         )
         for dose in sorted(doses)
     ]
-    return Plan(organism, "", tuple(runs), Criteria())
+    return Plan(runs[0].settings.organism, "", tuple(runs), Criteria())

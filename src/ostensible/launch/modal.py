@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ostensible import run as runs
+from ostensible import user_code
 from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
@@ -278,7 +279,9 @@ def _metadata(name: str) -> Path:
 def _files(settings: Settings) -> list[Path]:
     """Files of this machine that the run reads."""
     sources = filter(None, (settings.prompts, settings.extra_test_prompts))
-    return [path for source in sources for path in input_files(source)]
+    own = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
+    code = [Path(user_code.parts(name)[0]) for name in own]
+    return [*(path for source in sources for path in input_files(source)), *dict.fromkeys(code)]
 
 
 def _volume(modal: Any, order: Order, what: str) -> Any:

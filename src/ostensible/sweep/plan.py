@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from ostensible import flags
+from ostensible import flags, organisms
 from ostensible.errors import BadSettings
 from ostensible.settings import Frozen, Settings, problems
 
@@ -128,12 +128,13 @@ def combine(sheet: SweepFile) -> tuple[PlannedRun, ...]:
     for organism, values in product(sheet.organisms, combinations):
         chosen = dict(zip(names, values, strict=True))
         varies = {name: chosen[name] for name in sheet.grid}
-        name = folder_name(organism, varies)
+        called = organisms.find(organism).name
+        name = folder_name(called, varies)
         settings = _settings(name, organism, sheet.settings | chosen)
         if settings in runs:
             raise BadSettings(f"The runs {runs[settings].name} and {name} are the same. Give each value once.")
         runs[settings] = PlannedRun(
-            name, settings, {"organism": organism} | varies if len(sheet.organisms) > 1 else varies
+            name, settings, {"organism": called} | varies if len(sheet.organisms) > 1 else varies
         )
     return tuple(runs.values())
 
