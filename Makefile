@@ -44,6 +44,7 @@ $(READY): requirements.lock pyproject.toml
 docs: .venv-docs/.ready  ## Build the documentation's site, from build/pages into build/site.
 	$(PYTHON) docs/stage.py build/pages
 	.venv-docs/bin/zensical build --clean --strict
+	! grep -rlE '<(script|link|img)[^>]+(src|href)="?https?:' build/site --include='*.html'  # nothing is fetched by readers
 
 .venv-docs/.ready: docs/requirements.txt
 	$(PYTHON) -m venv .venv-docs

@@ -27,7 +27,7 @@ def pages() -> dict[str, str]:
 
 def commands() -> str:
     """All commands with their options, as `--help` says them."""
-    return f"{NOTE}\n{cli.app.generate_docs().rstrip()}\n"
+    return _page([NOTE, cli.app.generate_docs(usage_name="ostensible").strip()])
 
 
 def settings() -> str:
