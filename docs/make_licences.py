@@ -1,6 +1,6 @@
 """Writes the table of licences of the locked packages, from the metadata of what is installed here. `make licences`.
 
-    python docs/make_licences.py [FILE]
+python docs/make_licences.py [FILE]
 """
 
 import re
@@ -47,8 +47,8 @@ def page(packages: Iterable[tuple[str, str]]) -> str:
     lines = [
         "<!-- Written by `make licences` from the metadata of installed packages; changes by hand are lost. -->",
         "# Licences of dependencies",
-        f"What the metadata of the {len(found)} packages of `requirements.lock` say, as installed on Linux. Of this package "
-        "itself, the embedded model and the word problems: [README](../README.md).",
+        f"What the metadata of the {len(found)} packages of `requirements.lock` say, as installed on Linux. Of this "
+        "package itself, the embedded model and the word problems: [README](../README.md).",
         *_table(("licence", "packages"), sorted(counts.items(), key=lambda one: (-one[1], one[0]))),
         "## Each package",
         *_table(("package", "version", "licence"), found),

@@ -1,6 +1,6 @@
 """Writes the reference from the code: commands, settings, fields of results. `make reference`; a test holds it to date.
 
-    python docs/make_reference.py [FOLDER]
+python docs/make_reference.py [FOLDER]
 """
 
 import sys
@@ -61,8 +61,8 @@ def results() -> str:
     lines = [
         NOTE,
         "# results.json",
-        "The same as a [JSON schema](../results.schema.json). What the figures mean: [metrics](../metrics.md). Files of "
-        "earlier releases lack newer fields, which then have their defaults.",
+        "The same as a [JSON schema](../results.schema.json). What the figures mean: [metrics](../metrics.md). "
+        "Files of earlier releases lack newer fields, which then have their defaults.",
     ]
     for name, part in {"Results": schema, **schema["$defs"]}.items():
         rows = ({"field": f"`{key}`", "type": _type(one), "what": one.get("description", "")}
