@@ -7,13 +7,13 @@ program. Which are run truly is a rule, not a list:
   that set the project itself up (`make`, `pip`).
 - Anywhere else, commands of `LOOKS` are run: they only look, and need neither a model nor a run.
 - All others need what is not here: a hub, a GPU, a key, the reader's own run. They are parsed by what would run them,
-  with every option and value: `ostensible` by its command line (`run`, `launch modal` and `dose` build their settings too),
-  benchmarks by their own parsers, Inspect's by the signature of our task or scorer, `make` by its targets, `pip` by our
-  extras. A program that is none of these has to stand in `OTHERS`, or the test fails: nothing is left out silently. As
-  following the quickstart is a slow test, its commands are parsed too.
+  with every option and value: `ostensible` by its command line (`run`, `launch modal` and `dose` build their settings
+  too), benchmarks by their own parsers, Inspect's by the signature of our task or scorer, `make` by its targets, `pip`
+  by our extras. A program that is none of these has to stand in `OTHERS`, or the test fails: nothing is left out
+  silently. As following the quickstart is a slow test, its commands are parsed too.
 
-Within a line of prose a command may be named without all that it needs (`ostensible sweep`): there a missing argument is
-no error, a name that does not exist or an impossible value is.
+Within a line of prose a command may be named without all that it needs (`ostensible sweep`): there a missing argument
+is no error, a name that does not exist or an impossible value is.
 """
 
 import argparse
