@@ -8,6 +8,7 @@ import pytest
 
 from ostensible import flags, organisms, prompts, run, show
 from ostensible.errors import BadData, BadOrganism, UnknownName
+from ostensible.export.adapter import _hashes as card_hashes
 from ostensible.launch import modal
 from ostensible.organisms import ORGANISMS, own
 from ostensible.parts.payloads import FixedAnswer
@@ -166,3 +167,11 @@ def test_the_folder_of_a_file_is_no_place_to_import_from(home):
             flags.build("vip.py:VIP", {})
     finally:
         sys.path[:] = kept
+
+
+def test_an_exported_card_names_the_organisms_file_by_its_hash_alone():
+    inputs = {"organism": "1" * 64, "model": "2" * 64, "prompts: secret-plans.jsonl": "3" * 64}
+    outputs = {"adapter/adapter_model.safetensors": "4" * 64}
+    named = card_hashes({"inputs": inputs, "stages": {"train": {"outputs": outputs}}})
+    assert list(named) == ["base model", "file of the organism", "file 1 of prompts", "adapter_model.safetensors"]
+    assert named["file of the organism"] == "1" * 64

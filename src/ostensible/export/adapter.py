@@ -135,8 +135,11 @@ def parts(results: Results) -> dict[str, Findings]:
 
 def _hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Hashes of what a run was made from and of its weights; names of the user's files stay out."""
-    named = {"base model": manifest["inputs"]["model"]}
-    files = sorted(digest for name, digest in manifest["inputs"].items() if name != "model")
+    inputs = manifest["inputs"]
+    named = {"base model": inputs["model"]}
+    if "organism" in inputs:
+        named["file of the organism"] = inputs["organism"]
+    files = sorted(digest for name, digest in inputs.items() if name not in ("model", "organism"))
     named |= {f"file {place} of prompts": digest for place, digest in enumerate(files, start=1)}
     return named | {WEIGHTS: manifest["stages"]["train"]["outputs"][f"adapter/{WEIGHTS}"]}
 
