@@ -147,7 +147,7 @@ def parse_ours(words):
 
 
 def parse_inspect(words):
-    if words[0] == "view":  # Inspect's own
+    if words[0] in ("view", "--help"):  # Inspect's own
         return
     name = next(word for word in words if word.startswith("ostensible/")).removeprefix("ostensible/")
     assert name in _registry.__all__
@@ -204,6 +204,10 @@ def test_a_command_that_cannot_run_here_is_one_that_its_program_takes(command, m
             parse_ours(words)
     elif program == "inspect":
         parse_inspect(words)
+    elif program == "python" and words[0] == "-c":
+        compile(words[1], command.page, "exec")
+    elif program == "python" and words[0] == "-X":
+        assert words[1:] == ("importtime",) and not command.whole
     elif program == "python" and words[0] == "-m":
         assert words[1] in ("pytest", "build")
     elif program == "python":
