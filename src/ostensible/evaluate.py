@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ostensible import attempts
+from ostensible.console import say
 from ostensible.errors import EvaluationFailed
 from ostensible.machine import pick_device, pick_dtype, pick_engine, release_memory, set_threads, usable_cores
 from ostensible.models import context_tokens, load_tokenizer, resolve
@@ -178,6 +179,7 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     """
     from inspect_ai import eval_set
 
+    _set_aside_damaged(folder)
     done, logs = eval_set(
         tasks,
         log_dir=str(folder),
@@ -195,6 +197,20 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     if not done or len(logs) < len(tasks) or any(log.status != "success" for log in logs):
         raise EvaluationFailed(_complaint(logs, folder))
     return logs
+
+
+def _set_aside_damaged(folder: Path) -> None:
+    """Rename logs that a fault left unreadable: what they held is sampled anew. Nothing is deleted."""
+    from inspect_ai.log import read_eval_log
+
+    for path in sorted(folder.glob("*.eval")):
+        try:
+            finished = read_eval_log(str(path), header_only=True).status == "success"
+            if not finished:  # its samples are taken up
+                read_eval_log(str(path))
+        except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            say(f"{path.name} cannot be read ({type(error).__name__}); set aside, its samples are drawn anew")
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def read_opinions(paths: RunPaths) -> Opinions:
         CorruptRun: A file is damaged.
     """
     try:
-        errors = json.loads(paths.calibration.read_text(encoding="utf-8"))
+        errors = tables.read_json(paths.calibration, dict, remedy="")
         return Opinions(
             static={key_of(row): _static(row) for row in tables.read_static(paths.static_findings)},
             errors={name: Errors(**counts) for name, counts in errors.items()},

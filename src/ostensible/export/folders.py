@@ -38,7 +38,7 @@ def export(folder: Path, out: Path, terms: Terms, *, replace: bool = False) -> P
     check_made_here(run.load_settings(folder))
     with run.finished(folder) as (paths, settings):
         organism, results = organisms.of(settings), read_results(paths.results)
-        dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
+        dropped = read_dropped(paths)
         unfinished = out.with_name(f".{out.name}.partial")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
