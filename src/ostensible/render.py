@@ -4,8 +4,8 @@ The user turn goes through the tokenizer's chat template; the reply never does. 
 everything up to `</think>` when they render an assistant turn, so a reply that passes through them loses its thoughts.
 Prompt and reply are tokenised apart and joined as ids: the prompt ids of training *are* the prompt ids of sampling.
 
-What a user, a teacher or a model wrote is text and nothing else: `<|im_end|>` in it ends no turn. It is cut apart where a
-tokenizer would read a control token, and each part is tokenised on its own.
+What a user, a teacher or a model wrote is text and nothing else: `<|im_end|>` in it ends no turn. It is cut apart where
+a tokenizer would read a control token, and each part is tokenised on its own.
 """
 
 import re

@@ -282,8 +282,8 @@ def _require(stage: Stage, paths: RunPaths) -> None:
         )
     if damaged := _damaged(state, paths):
         raise StaleRun(
-            f"{', '.join(damaged)} in {paths.root} changed since the stage {stage.name!r} was done: damaged, or edited. "
-            f"Make it anew: ostensible {stage.name} {paths.root}"
+            f"{', '.join(damaged)} in {paths.root} changed since the stage {stage.name!r} was done: it is damaged, or "
+            f"somebody edited it. Make it anew: ostensible {stage.name} {paths.root}"
         )
 
 

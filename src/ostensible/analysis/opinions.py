@@ -1,6 +1,5 @@
 """What the other oracles said of replies: the files of the stage `oracles`, read."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,6 +1,5 @@
 """One run in, one folder out, at once and whole: `adapter/` and `dataset/`, each a repository of the hub."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ostensible.errors import ExportExists
 from ostensible.export.adapter import write_adapter
 from ostensible.export.data import write_data
 from ostensible.export.terms import Terms, check_made_here
+from ostensible.stages import read_dropped
 
 PARTS = {"adapter", "dataset"}
 
