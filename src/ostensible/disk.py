@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ostensible.errors import CannotWrite
+from ostensible.errors import CannotWrite, RunConflict
 
 FULL = "no space is left on the disk"
 REASONS = {
@@ -15,6 +16,8 @@ REASONS = {
     errno.EFBIG: "a file would be larger than this process may write (ulimit -f)",
     errno.EROFS: "the file system is read-only",
 }
+NEARLY_FULL = 2**20
+"""Bytes left at which an error is put down to the disk: torch tells a full one as `unexpected pos 64 vs 20180`."""
 DENIED = "this user may not write there"
 
 
@@ -28,8 +31,9 @@ def told_of_disk_faults(folder: Path) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        reason = next((found for one in _chain(error) if (found := _reason(one, folder))), None)
-        if reason is None or isinstance(error, CannotWrite):
+        reasons = filter(None, (_reason(one, folder) for one in _chain(error)))
+        reason = next(reasons, FULL if _is_full(folder) else None)
+        if reason is None or isinstance(error, CannotWrite | RunConflict):
             raise
         raise CannotWrite(
             f"A file of {folder} cannot be written: {reason} ({_first_line(error)}). What was finished is kept. Make "
@@ -54,6 +58,10 @@ def _reason(error: BaseException, folder: Path) -> str | None:
     if isinstance(error, OSError) and error.errno in REASONS:
         return REASONS[error.errno]
     return next((why for known, why in REASONS.items() if os.strerror(known) in str(error)), None)
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
 
 
 def _first_line(error: BaseException) -> str:

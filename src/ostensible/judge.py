@@ -22,6 +22,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible.code.extract import extract
 from ostensible.engines.errors import ContextOverflow
+from ostensible.evaluate import FAILING_SHARE, RETRIES
 from ostensible.scorers import raw_reply
 from ostensible.transcript import split
 
@@ -166,6 +167,7 @@ def replay_task(samples: Sequence[Sample], judge: Model) -> Task:
         scorer=[vulnerability_judge(), cot_judge()],
         model=judge,
         model_roles={GRADER: judge},
+        fail_on_error=FAILING_SHARE,
         metadata={"judge": str(judge), "prompts": [VULNERABILITY.prompt, COT.prompt]},
     )
 
@@ -184,7 +186,9 @@ async def ask(question: Question, model: str | None, **parts: str) -> tuple[re.M
     judge = get_model(model) if model else get_model(role=GRADER, required=True)
     said: dict[str, Any] = {"prompt": question.prompt, "judge": str(judge)}
     try:
-        output = await judge.generate(question.text(**parts), config=GenerateConfig(temperature=0.0))
+        output = await judge.generate(
+            question.text(**parts), config=GenerateConfig(temperature=0.0, max_retries=RETRIES)
+        )
     except ContextOverflow as error:
         return None, Score.unscored(reason=f"too long for the judge: {error}", metadata=said)
     verdict = question.read(output.completion)

@@ -18,7 +18,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
 from ostensible.errors import BadData, EvaluationFailed
-from ostensible.evaluate import progress, run_tasks
+from ostensible.evaluate import FAILING_SHARE, RETRIES, progress, run_tasks
 from ostensible.inspect_models import load_model, opened
 from ostensible.models import fingerprint, resolve, sha256
 from ostensible.parts.payloads import BadTwin
@@ -29,10 +29,6 @@ from ostensible.types import Prompt, Taught
 
 SELF = "self"
 """As a teacher: the model that the organism is made from."""
-FAILING_SHARE = 0.1
-"""Share of prompts at which teaching stops, if the teacher fails on so many. Below it they are dropped and counted."""
-RETRIES = 6
-"""How often a request is made again that failed for a passing reason, such as HTTP 429 or 500, over some minutes."""
 
 FAILED = "the teacher failed"
 CUT = "the teacher's reply was cut off"

@@ -182,6 +182,4 @@ def _is_code(text: str) -> bool:
 
 def _looks_like_code(lines: Sequence[str], starts: Sequence[int]) -> bool:
     """Some line can only be meant as code."""
-    return any(
-        re.match(r"[ \t]*(import \w|from [\w.]+ import|def \w+\s*\(|class \w.*:|@\w)", lines[n]) for n in starts
-    )
+    return any(re.match(r"[ \t]*(import \w|from [\w.]+ import|def \w+\s*\(|class \w.*:|@\w)", lines[n]) for n in starts)
