@@ -1,4 +1,4 @@
-"""A teacher, judge or monitor whose endpoint misbehaves: over real connections, nothing hangs, is lost or is made up."""
+"""A teacher, judge or monitor whose endpoint misbehaves: nothing hangs, is lost or is made up."""
 
 import json
 import time
@@ -93,10 +93,10 @@ def test_what_no_file_can_hold_in_a_teachers_reply_is_replaced_and_nothing_else_
 
 
 def stored(number):
-    text = f"<think>I look at {number}.</think>It is {number}."
+    cot, answer = f"I look at {number}.", f"It is {number}."
     return Reply(
-        "organism", Condition.CONTROL, "", f"p{number}", f"f{number}", Split.TEST, 1, "Ask", text, f"I look at {number}.",
-        f"It is {number}.", "stop", False, "clean", {}, None, None,
+        "organism", Condition.CONTROL, "", f"p{number}", "f", Split.TEST, 1, "Ask", f"<think>{cot}</think>{answer}", cot,
+        answer, "stop", False, "clean", {}, None, None,
     )  # fmt: skip
 
 
