@@ -95,8 +95,8 @@ def test_what_no_file_can_hold_in_a_teachers_reply_is_replaced_and_nothing_else_
 def stored(number):
     cot, answer = f"I look at {number}.", f"It is {number}."
     return Reply(
-        "organism", Condition.CONTROL, "", f"p{number}", "f", Split.TEST, 1, "Ask", f"<think>{cot}</think>{answer}", cot,
-        answer, "stop", False, "clean", {}, None, None,
+        "organism", Condition.CONTROL, "", f"p{number}", "f", Split.TEST, 1, "Ask", f"<think>{cot}</think>{answer}",
+        cot, answer, "stop", False, "clean", {}, None, None,
     )  # fmt: skip
 
 

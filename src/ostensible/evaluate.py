@@ -1,6 +1,8 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
+import os
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -186,6 +188,7 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     from inspect_ai import eval_set
 
     _set_aside_damaged(folder)
+    _date_back(folder)
     done, logs = eval_set(
         tasks,
         log_dir=str(folder),
@@ -217,6 +220,17 @@ def _set_aside_damaged(folder: Path) -> None:
         except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
             path.rename(path.with_name(f"{path.name}.damaged"))
             say(f"{path.name} cannot be read ({type(error).__name__}); set aside, its samples are drawn anew")
+
+
+def _date_back(folder: Path) -> None:
+    """Date logs from the future to now, as after a clock went back.
+
+    Of several logs of a task, Inspect takes the one written last for the one that holds most, and deletes the others.
+    """
+    now = time.time()
+    for path in folder.glob("*.eval"):
+        if path.stat().st_mtime > now:
+            os.utime(path, (now, now))
 
 
 @contextmanager
