@@ -1,6 +1,8 @@
 """A teacher, judge or monitor whose endpoint misbehaves: nothing hangs, is lost or is made up."""
 
 import json
+import resource
+import threading
 import time
 from collections import Counter
 
@@ -8,13 +10,13 @@ import pytest
 from endpoint import GOOD
 from test_teacher import number, settings_of, traces_of, write_prompts
 
-from ostensible import tables
+from ostensible import run, tables
 from ostensible.analysis.monitoring import read_scores
 from ostensible.analysis.replies import Reply
 from ostensible.errors import EvaluationFailed
 from ostensible.monitors import watch
 from ostensible.paths import RunPaths
-from ostensible.settings import Machine, Settings
+from ostensible.settings import Machine, Settings, TeacherSettings
 from ostensible.teacher import FAILED
 from ostensible.types import Condition, Split
 
@@ -49,6 +51,7 @@ def reply_of(**fields):
     return raw(json.dumps({"choices": [choice], "usage": used}).encode())
 
 
+TEACHER = TeacherSettings(teacher_surplus=4.0)
 MISBEHAVIOUR = {
     "a page of HTML": raw(b"<html>Bad gateway</html>"),
     "no body": raw(b""),
@@ -90,6 +93,36 @@ def test_what_no_file_can_hold_in_a_teachers_reply_is_replaced_and_nothing_else_
     assert {one.answer for one in found.values()} == {f"Here {odd}."}
     assert found[2].cot == f"I look {odd}."
     assert [found[n].cot for n in halves] == [rf"I look {odd}\ud800.", rf"I look {odd}\udfff tail."]  # written out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_256_requests_are_in_flight_where_as_many_are_allowed_and_memory_stays_flat(endpoint, tmp_path):
+    flying, most, lock = set(), [0], threading.Lock()
+
+    def say(text):
+        with lock:
+            flying.add(text)
+            most[0] = max(most[0], len(flying))
+        time.sleep(2.0)
+        with lock:
+            flying.discard(text)
+        return GOOD
+
+    (tmp_path / "url.txt").write_text(f"{endpoint.url} 120")
+    endpoint.say = say
+    sizes = settings_of("").data.model_copy(update={"train_prompts": 400, "test_prompts": 100})
+    peaks = []
+    for count in (1000, 2000):
+        source = write_prompts(tmp_path, count)
+        run.open_run(tmp_path / "r", settings_of(source, data=sizes, teaching=TEACHER), replace=True)
+        machine = Machine(teacher_connections=256)
+        run.execute(tmp_path / "r", machine, last="teach", say=lambda line: None)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(f"{most[0]} in flight, {endpoint.asked.total()} requests, peak {peaks} MiB")
+    assert 240 <= most[0] <= 256
+    assert len(endpoint.asked) == 2000
+    assert peaks[1] < 2048
 
 
 def stored(number):

@@ -176,8 +176,13 @@ def _room(folder: Path, texts: Iterable[str], settings: Settings) -> int:
     return prompt + reply
 
 
-def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
+def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) -> "list[EvalLog]":
     """Run tasks of one model, all at once so that the engine stays full; take up what a killed run left.
+
+    Args:
+        tasks: Their logs share a folder.
+        folder: Of the logs.
+        in_flight: Samples of a task under way at most.
 
     Returns:
         The logs, without their samples.
@@ -195,7 +200,7 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
         retry_attempts=0,
         retry_immediate=False,
         max_tasks=len(tasks),
-        max_samples=IN_FLIGHT,
+        max_samples=in_flight,
         log_realtime=False,
         display="none",
         log_level="warning",

@@ -18,7 +18,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
 from ostensible.errors import BadData, EvaluationFailed
-from ostensible.evaluate import FAILING_SHARE, RETRIES, progress, run_tasks
+from ostensible.evaluate import FAILING_SHARE, IN_FLIGHT, RETRIES, progress, run_tasks
 from ostensible.inspect_models import load_model, opened
 from ostensible.models import fingerprint, resolve, sha256
 from ostensible.parts.payloads import BadTwin
@@ -105,11 +105,12 @@ def _ask(
 ) -> dict[str, EvalSample]:
     """Samples by their id, one for each prompt."""
     done: list[None] = []
+    connections = machine.teacher_connections or 0
     with opened(teacher_name(settings), settings, machine, role="teacher") as model:
         task = teacher_task(asked, model, settings, machine, tell=lambda: done.append(None))
         with progress(lambda: len(done), len(asked), say):
             try:
-                (log,) = run_tasks([task], paths.teacher_logs)
+                (log,) = run_tasks([task], paths.teacher_logs, in_flight=max(IN_FLIGHT, connections))
             except EvaluationFailed as error:
                 raise EvaluationFailed(
                     f"The teacher {settings.teacher!r} failed on so many of {len(asked)} prompts that it was given up "
