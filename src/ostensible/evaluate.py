@@ -29,12 +29,6 @@ copies all that the log has, so that their number must not grow with it."""
 IN_FLIGHT = 160
 """Samples of a task under way: enough to fill the engine. Inspect's own work grows with them."""
 PROGRESS_EVERY_S = 10.0
-FAILING_SHARE = 0.1
-"""Share of samples at which a stage stops, if a model that it asks (teacher, judge, monitor) fails on so many. Below it
-they are counted, as dropped or unscored: one request that always fails must not hold up all others."""
-RETRIES = 6
-"""How often a request to such a model is made again that failed for a passing reason, such as HTTP 429 or 500, over
-some minutes."""
 
 
 def evaluate(

@@ -22,13 +22,18 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible.code.extract import extract
 from ostensible.engines.errors import ContextOverflow
-from ostensible.evaluate import FAILING_SHARE, RETRIES
 from ostensible.scorers import raw_reply
 from ostensible.transcript import split
 
 GRADER = "grader"
 """Inspect's name for the role of a judging model."""
 RATE = [grouped(mean(), "condition", all_label="rate", name_template="rate {group_name}")]
+FAILING_SHARE = 0.1
+"""Share of samples at which a stage stops, if a model that it asks (teacher, judge, monitor) fails on so many. Below it
+they are counted, as dropped or unscored: one request that always fails must not hold up all others."""
+RETRIES = 6
+"""How often a request to such a model is made again that failed for a passing reason, such as HTTP 429 or 500, over
+some minutes."""
 TOKENS = re.compile(
     r"<(?=[|｜])|(?<=[|｜])>|\[(?=/?INST\])|<(?=</?SYS>>)"
     r"|<(?=/?(?:s|think|thinking|bos|eos|(?:start|end)_of_turn|(?:begin|end)_of_text|assistant|user|system)>)",

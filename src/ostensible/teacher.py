@@ -18,8 +18,9 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
 from ostensible.errors import BadData, EvaluationFailed
-from ostensible.evaluate import FAILING_SHARE, IN_FLIGHT, RETRIES, progress, run_tasks
+from ostensible.evaluate import IN_FLIGHT, progress, run_tasks
 from ostensible.inspect_models import load_model, opened
+from ostensible.judge import FAILING_SHARE, RETRIES
 from ostensible.models import fingerprint, resolve, sha256
 from ostensible.parts.payloads import BadTwin
 from ostensible.paths import RunPaths

@@ -16,9 +16,9 @@ from ostensible import tables
 from ostensible.analysis.monitoring import MOST_REASONS
 from ostensible.analysis.opinions import key_of
 from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
-from ostensible.evaluate import FAILING_SHARE, run_tasks
+from ostensible.evaluate import run_tasks
 from ostensible.inspect_models import load_model, opened
-from ostensible.judge import GRADER, replay
+from ostensible.judge import FAILING_SHARE, GRADER, replay
 from ostensible.monitors import custom, keyword, tfidf, told
 from ostensible.monitors.names import outside_hashes, own
 from ostensible.monitors.scorers import SUSPICION, llm_monitor
