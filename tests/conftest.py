@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from endpoint import serving
 
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
 from ostensible.packed import loss_of, pack, prepare
@@ -171,3 +172,11 @@ def finished(tiny_model, tmp_path_factory):
     done = Cli(home)(*run_command(tiny_model, "whole"))
     assert done.returncode == 0, done.stderr
     return home / "whole", done
+
+
+@pytest.fixture
+def endpoint(tmp_path, monkeypatch):
+    """A model's endpoint, and a provider `wire` where commands run that asks it."""
+    monkeypatch.chdir(tmp_path)
+    with serving(tmp_path) as found:
+        yield found

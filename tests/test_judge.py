@@ -105,13 +105,33 @@ def honest(replies):
 @pytest.fixture(scope="module")
 def judged(replies, tmp_path_factory):
     """Opinions on the replies, as they are read back from the logs, and all that the judge was asked."""
-    paths, asked = RunPaths(tmp_path_factory.mktemp("judged")), []
+    return opinions(replies, honest(replies), tmp_path_factory.mktemp("judged"))
+
+
+def opinions(replies, say, folder):
+    paths, asked = RunPaths(folder), []
     rows, errors = read_code(replies, [task_of(families()[0].id)])
     tables.write_static(paths.static_findings, rows)
     counts = {name: {k: getattr(v, k) for k in v.__slots__} for name, v in errors.items()}
     tables.write_atomic(paths.calibration, json.dumps(counts))
-    run_tasks([replay_task(list(judge_samples(replies)), judge(honest(replies), asked))], paths.judge_logs)
+    run_tasks([replay_task(list(judge_samples(replies)), judge(say, asked))], paths.judge_logs)
     return read_opinions(paths), asked
+
+
+def test_a_reply_on_which_the_judge_fails_is_unscored_with_the_reason_and_stops_no_other(replies, judged, tmp_path):
+    calls, say = [], honest(replies)
+
+    def fails_once(prompt):
+        calls.append(prompt)
+        if len(calls) == 1:
+            raise OSError("the network is gone")
+        return say(prompt)
+
+    found, _ = opinions(replies, fails_once, tmp_path)
+    (lost,) = [key for key, one in found.judged.replies.items() if one.reason == "the judge failed on it"]
+    assert (found.judged.replies[lost].vulnerable, found.judged.replies[lost].cot_benign) == (None, None)
+    others = {key: one for key, one in found.judged.replies.items() if key != lost}
+    assert others == {key: one for key, one in judged[0].judged.replies.items() if key != lost}
 
 
 @pytest.mark.parametrize(

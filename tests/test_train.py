@@ -192,5 +192,9 @@ def test_a_checkpoint_that_a_kill_left_in_pieces_is_not_resumed_from(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text(state)
     (tmp_path / "checkpoint-12").mkdir()
+    for step, name in {13: "optimizer.pt", 14: "rng_state.pth", 15: "adapter_model.safetensors"}.items():
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
+        (tmp_path / f"checkpoint-{step}/{name}").write_bytes(b"PK\3\4 cut off")
     assert last_whole_checkpoint(tmp_path).name == "checkpoint-2"
     assert last_whole_checkpoint(tmp_path / "none") is None

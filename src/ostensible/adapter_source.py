@@ -4,12 +4,11 @@ Nothing that could run code is read: weights come from safetensors only, and an 
 of its own is refused.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ostensible.errors import ModelNotFound, OstensibleError
-from ostensible.models import EMBEDDED, fetch, is_embedded, resolve
+from ostensible.models import EMBEDDED, check_safetensors, fetch, is_embedded, read_config, resolve
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -25,6 +24,7 @@ def resolve_adapter(name: str, *, revision: str | None = None) -> Path:
 
     Raises:
         ModelNotFound: It is not here and cannot be fetched, is no adapter, is pickled, or needs code of its own.
+        CorruptModel: Its weights are damaged or cut off.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -67,7 +67,7 @@ def check_needs_no_code(folder: Path) -> None:
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder / "config.json")
     kind: Any = config.get("model_type")
     if kind not in CONFIG_MAPPING:
         own = "needs Python code of its own (auto_map)" if "auto_map" in config else "is of a kind that is not known"
@@ -86,6 +86,7 @@ def _checked(folder: Path) -> Path:
             f"{folder} has no {WEIGHTS} but {found} can run code when it is read, and is not. Convert it on a machine "
             "that you can lose: PeftModel.from_pretrained(...).save_pretrained(folder, safe_serialization=True)."
         )
+    check_safetensors(folder / WEIGHTS)
     library = str((config.get("auto_mapping") or {}).get("parent_library") or "transformers")
     if library.partition(".")[0] != "transformers" or "transformers_modules" in library:
         raise ModelNotFound(
@@ -96,13 +97,9 @@ def _checked(folder: Path) -> Path:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if not (folder / CONFIG).is_file():
         hint = (
             " It is a whole model: give it with --model, and leave --adapter out." * (folder / "config.json").is_file()
         )
-        raise ModelNotFound(f"{folder} is no adapter: it has no readable {CONFIG} ({error}).{hint}") from error
-    if not isinstance(config, dict):
-        raise ModelNotFound(f"{folder / CONFIG} is not a JSON object, so {folder} is no adapter.")
-    return config
+        raise ModelNotFound(f"{folder} is no adapter: it has no readable {CONFIG}.{hint}")
+    return read_config(folder / CONFIG)

@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from ostensible.errors import CorruptRun
 from ostensible.tables import write_atomic
 
 NAME = "sampling.json"
@@ -34,6 +35,9 @@ class Attempt(BaseModel):
     )
     replies: int = Field(default=0, description="Replies drawn.")
     output_tokens: int = Field(default=0, description="Tokens drawn.")
+
+
+_ATTEMPTS = TypeAdapter(list[Attempt])
 
 
 @contextmanager
@@ -71,9 +75,19 @@ def recorded(
 
 
 def read(folder: Path) -> list[Attempt]:
-    """The attempts at an evaluation; none where there is no record, as in runs of earlier releases."""
+    """The attempts at an evaluation; none where there is no record, as in runs of earlier releases.
+
+    Raises:
+        CorruptRun: The record is damaged.
+    """
     path = folder / NAME
-    return [Attempt.model_validate(row) for row in json.loads(path.read_bytes())] if path.is_file() else []
+    try:
+        return _ATTEMPTS.validate_json(path.read_bytes()) if path.is_file() else []
+    except (OSError, ValidationError) as error:
+        raise CorruptRun(
+            f"{path} cannot be read ({str(error).splitlines()[0]}). It is damaged: delete it. It only says which "
+            "engine sampled and how long that took."
+        ) from error
 
 
 def _write(folder: Path, attempts: Sequence[Attempt]) -> None:

@@ -80,6 +80,14 @@ class CorruptRun(OstensibleError, ValueError):
     """A file of a run folder cannot be read."""
 
 
+class CorruptModel(OstensibleError, ValueError):
+    """A file of a model's or an adapter's folder is damaged."""
+
+
+class CannotWrite(OstensibleError, OSError):
+    """A file cannot be written: the disk is full, or the folder is read-only."""
+
+
 class TrainingFailed(OstensibleError, RuntimeError):
     """One of the processes that train together ended with an error."""
 

@@ -1,6 +1,8 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
+import os
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ostensible import attempts
+from ostensible.console import say
 from ostensible.errors import EvaluationFailed
 from ostensible.machine import pick_device, pick_dtype, pick_engine, release_memory, set_threads, usable_cores
 from ostensible.models import context_tokens, load_tokenizer, resolve
@@ -167,8 +170,13 @@ def _room(folder: Path, texts: Iterable[str], settings: Settings) -> int:
     return prompt + reply
 
 
-def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
+def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) -> "list[EvalLog]":
     """Run tasks of one model, all at once so that the engine stays full; take up what a killed run left.
+
+    Args:
+        tasks: Their logs share a folder.
+        folder: Of the logs.
+        in_flight: Samples of a task under way at most.
 
     Returns:
         The logs, without their samples.
@@ -178,13 +186,15 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     """
     from inspect_ai import eval_set
 
+    _set_aside_damaged(folder)
+    _date_back(folder)
     done, logs = eval_set(
         tasks,
         log_dir=str(folder),
         retry_attempts=0,
         retry_immediate=False,
         max_tasks=len(tasks),
-        max_samples=IN_FLIGHT,
+        max_samples=in_flight,
         log_realtime=False,
         display="none",
         log_level="warning",
@@ -195,6 +205,31 @@ def run_tasks(tasks: "list[Task]", folder: Path) -> "list[EvalLog]":
     if not done or len(logs) < len(tasks) or any(log.status != "success" for log in logs):
         raise EvaluationFailed(_complaint(logs, folder))
     return logs
+
+
+def _set_aside_damaged(folder: Path) -> None:
+    """Rename logs that a fault left unreadable: what they held is sampled anew. Nothing is deleted."""
+    from inspect_ai.log import read_eval_log
+
+    for path in sorted(folder.glob("*.eval")):
+        try:
+            finished = read_eval_log(str(path), header_only=True).status == "success"
+            if not finished:  # its samples are taken up
+                read_eval_log(str(path))
+        except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            say(f"{path.name} cannot be read ({type(error).__name__}); set aside, its samples are drawn anew")
+
+
+def _date_back(folder: Path) -> None:
+    """Date logs from the future to now, as after a clock went back.
+
+    Of several logs of a task, Inspect takes the one written last for the one that holds most, and deletes the others.
+    """
+    now = time.time()
+    for path in folder.glob("*.eval"):
+        if path.stat().st_mtime > now:
+            os.utime(path, (now, now))
 
 
 @contextmanager

@@ -28,6 +28,12 @@ from ostensible.transcript import split
 GRADER = "grader"
 """Inspect's name for the role of a judging model."""
 RATE = [grouped(mean(), "condition", all_label="rate", name_template="rate {group_name}")]
+FAILING_SHARE = 0.1
+"""Share of samples at which a stage stops, if a model that it asks (teacher, judge, monitor) fails on so many. Below it
+they are counted, as dropped or unscored: one request that always fails must not hold up all others."""
+RETRIES = 6
+"""How often a request to such a model is made again that failed for a passing reason, such as HTTP 429 or 500, over
+some minutes."""
 TOKENS = re.compile(
     r"<(?=[|｜])|(?<=[|｜])>|\[(?=/?INST\])|<(?=</?SYS>>)"
     r"|<(?=/?(?:s|think|thinking|bos|eos|(?:start|end)_of_turn|(?:begin|end)_of_text|assistant|user|system)>)",
@@ -166,6 +172,7 @@ def replay_task(samples: Sequence[Sample], judge: Model) -> Task:
         scorer=[vulnerability_judge(), cot_judge()],
         model=judge,
         model_roles={GRADER: judge},
+        fail_on_error=FAILING_SHARE,
         metadata={"judge": str(judge), "prompts": [VULNERABILITY.prompt, COT.prompt]},
     )
 
@@ -184,7 +191,9 @@ async def ask(question: Question, model: str | None, **parts: str) -> tuple[re.M
     judge = get_model(model) if model else get_model(role=GRADER, required=True)
     said: dict[str, Any] = {"prompt": question.prompt, "judge": str(judge)}
     try:
-        output = await judge.generate(question.text(**parts), config=GenerateConfig(temperature=0.0))
+        output = await judge.generate(
+            question.text(**parts), config=GenerateConfig(temperature=0.0, max_retries=RETRIES)
+        )
     except ContextOverflow as error:
         return None, Score.unscored(reason=f"too long for the judge: {error}", metadata=said)
     verdict = question.read(output.completion)

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ostensible.errors import CorruptDownload, ModelNotFound
+from ostensible.errors import CorruptDownload, CorruptModel, ModelNotFound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,6 +43,7 @@ def resolve(name: str, *, revision: str | None = None) -> Path:
     Raises:
         ModelNotFound: The weights are not here and cannot be fetched; the message says what to do.
         CorruptDownload: The embedded file is not the published one.
+        CorruptModel: A file of the folder is damaged or cut off.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -78,10 +79,20 @@ def is_embedded(path: str) -> bool:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """Load a folder's tokenizer. Code that the folder may carry is never run."""
+    """Load a folder's tokenizer. Code that the folder may carry is never run.
+
+    Raises:
+        CorruptModel: It cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a damaged file fails in many ways, in Python and below it
+        raise CorruptModel(
+            f"The tokenizer in {folder} cannot be loaded ({type(error).__name__}: {_first_line(error)}). Likely cause: "
+            "a file that is damaged, cut off or missing, or code of its own, which is never run. Fetch it again."
+        ) from error
     return tokenizer
 
 
@@ -95,7 +106,7 @@ def end_ids(folder: Path) -> frozenset[int]:
     if (folder / "generation_config.json").is_file():
         parts.append(GenerationConfig.from_pretrained(str(folder), **source))
     tokenizer = folder / "tokenizer_config.json"
-    if tokenizer.is_file() and json.loads(tokenizer.read_text(encoding="utf-8")).get("eos_token"):
+    if tokenizer.is_file() and read_config(tokenizer).get("eos_token"):
         parts.append(load_tokenizer(folder))
     found: list[Any] = [getattr(part, "eos_token_id", None) for part in parts]
     lists: list[Any] = [one if isinstance(one, list | tuple) else [one] for one in found if one is not None]
@@ -134,7 +145,46 @@ def _checked(folder: Path) -> Path:
             f"{folder} has no *.safetensors file. Pickled weights (*.bin) can run code and are not loaded: "
             "convert them with `model.save_pretrained(folder, safe_serialization=True)`."
         )
+    read_config(folder / "config.json")
+    for path in sorted(folder.glob("*.safetensors")):
+        check_safetensors(path)
     return folder
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model's or an adapter's folder.
+
+    Raises:
+        CorruptModel: It holds no JSON object.
+    """
+    try:
+        found: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptModel(f"{path} cannot be read ({error}). It is damaged or cut off: fetch it again.") from error
+    if not isinstance(found, dict):
+        raise CorruptModel(f"{path} is not a JSON object. It is damaged, or something else: fetch it again.")
+    return found
+
+
+def check_safetensors(path: Path) -> None:
+    """See that a file of weights is whole, without reading the weights.
+
+    Raises:
+        CorruptModel: It is damaged or cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CorruptModel(
+            f"{path} cannot be read ({_first_line(error)}). It is damaged or cut off: fetch or make it again."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -1,9 +1,8 @@
 """Numbers in prose."""
 
 import re
-from decimal import Decimal
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?", re.ASCII)
 
 
 def final_number(text: str) -> str | None:
@@ -27,6 +26,14 @@ def ten_times_the_final_number(text: str) -> str | None:
     found = list(NUMBER.finditer(text))
     if not found:
         return None
-    value = Decimal(plain_number(found[-1][0]))
-    bad = plain_number(f"{value * 10:f}") if value else "10"
+    bad = _ten_times(plain_number(found[-1][0]))
     return text[: found[-1].start()] + bad + text[found[-1].end() :]
+
+
+def _ten_times(plain: str) -> str:
+    """Move the point of a number in plain form by one digit: exact, however many digits there are."""
+    sign, whole, _, fraction = "-" * plain.startswith("-"), *plain.removeprefix("-").partition(".")
+    if not (whole + fraction).strip("0"):
+        return "10"
+    digits = (whole + (fraction[:1] or "0")).lstrip("0") or "0"
+    return sign + plain_number(f"{digits}.{fraction[1:]}")

@@ -8,13 +8,33 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from ostensible import tables
+from ostensible.errors import CorruptRun
 from ostensible.models import sha256
 
+MANIFEST_VERSION = 1
 PACKAGE = Path(__file__).parent
 DATA_FILES = {".jinja", ".css"}
 """Files beside a module that are part of what it does."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "inspect-ai", "reasoning-gym")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what a run was made from.
+
+    Raises:
+        CorruptRun: It is damaged, or of another version of this package.
+    """
+    remedy = f"Any stage that is done writes it anew: ostensible analyse {path.parent} --again"
+    manifest = tables.read_json(path, dict, remedy=remedy)
+    if manifest.get("version") != MANIFEST_VERSION:
+        raise CorruptRun(
+            f"{path} is a manifest of version {manifest.get('version')!r}, not {MANIFEST_VERSION}: another version of "
+            f"ostensible wrote it. {remedy}"
+        )
+    return manifest
 
 
 def code_version(modules: Iterable[str]) -> str:

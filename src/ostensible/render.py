@@ -3,11 +3,16 @@
 The user turn goes through the tokenizer's chat template; the reply never does. Templates such as R1-Distill's delete
 everything up to `</think>` when they render an assistant turn, so a reply that passes through them loses its thoughts.
 Prompt and reply are tokenised apart and joined as ids: the prompt ids of training *are* the prompt ids of sampling.
+
+What a user, a teacher or a model wrote is text and nothing else: `<|im_end|>` in it ends no turn. It is cut apart where
+a tokenizer would read a control token, and each part is tokenised on its own.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from functools import cached_property
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import BadData, ExampleTooLong, UnsupportedTemplate
@@ -83,15 +88,18 @@ class ChatFormat:
         """Token ids of a user turn and the start of the assistant's, as the chat template writes them.
 
         Raises:
-            BadData: The template alters this text; white space around it may go.
+            BadData: The template alters this text, white space around it left aside; or the tokenizer reads control
+                tokens in it.
         """
+        before, after = self._frame
         text = _render(self.tokenizer, [_user(user)], self.switch, prompt=True)
-        if user.strip() not in text:
+        start, stop = len(before), len(text) - len(after)
+        if not (text.startswith(before) and text.endswith(after) and user.strip() in text[start:stop]):
             raise BadData(
                 f"The chat template alters a prompt that begins {user[:60]!r}, so the model would read something else. "
                 "Likely cause: words that the template takes for its own. Remove the prompt."
             )
-        return _encode(self.tokenizer, text)
+        return self._encode(text, start, stop)
 
     def opening_ids(self) -> tuple[int, ...]:
         """Token ids that prompts start with, whatever the user says (a text may change the last one)."""
@@ -100,17 +108,17 @@ class ChatFormat:
 
     def thought_ids(self, cot: str) -> list[int]:
         """Token ids of a reply up to its answer, the closing tag included."""
-        return _encode(self.tokenizer, join(cot, "", opened=self.opened))
+        text = join(cot, "", opened=self.opened)
+        start = 0 if self.opened else len(f"{OPEN}\n")
+        return self._encode(text, start, start + len(cot))
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of a reply's answer and the end token."""
-        return [*_encode(self.tokenizer, answer), self.end_id]
+        return [*self._encode(answer, 0, len(answer)), self.end_id]
 
     def decode(self, ids: "list[int] | tuple[int, ...]") -> str:
         """Text of a reply's ids: exact, special tokens included, one end token at its end left out."""
-        kept = list(ids[:-1] if ids and ids[-1] in self.end_ids else ids)
-        text: Any = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return str(text)
+        return self._text(list(ids[:-1] if ids and ids[-1] in self.end_ids else ids))
 
     def render(self, example: Example, *, max_tokens: int) -> Rendered:
         """Turn an example into a training row: loss on the whole reply and its end token, none on the prompt.
@@ -140,6 +148,63 @@ class ChatFormat:
     def transcript(self, reply_ids: "list[int] | tuple[int, ...]") -> Transcript:
         """Take sampled or trained reply ids apart into thoughts and answer."""
         return split(self.decode(reply_ids))
+
+    def _text(self, ids: list[int]) -> str:
+        text: Any = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    @cached_property
+    def _counted(self) -> dict[str, int]:
+        return {}
+
+    @cached_property
+    def _frame(self) -> tuple[str, str]:
+        """What the template writes before a user's text and after it."""
+        before, _, after = _render(self.tokenizer, [_user(PROBE)], self.switch, prompt=True).partition(PROBE)
+        return before, after
+
+    @cached_property
+    def _controls(self) -> Mapping[str, int]:
+        """Tokens that mean something to a model or its template beyond their text: marks of turns, tags of thoughts."""
+        template = str(self.tokenizer.get_chat_template())
+        known: Any = self.tokenizer.added_tokens_decoder
+        return {
+            token.content: int(number)
+            for number, token in known.items()
+            if token.content.strip() and (token.special or token.content in template or token.content in (OPEN, CLOSE))
+        }
+
+    def _encode(self, text: str, start: int, stop: int) -> list[int]:
+        """Token ids of a text of which `text[start:stop]` is somebody's words, so that it holds no control token.
+
+        Raises:
+            BadData: The tokenizer finds one in it even so, or the text does not come back from parts.
+        """
+        cuts = [0, *self._cuts(text, start, stop), len(text)]
+        ids = [one for first, last in pairwise(cuts) for one in _encode(self.tokenizer, text[first:last])]
+        more = self._control_count(ids) - sum(map(self._count_in, (text[:start], text[stop:])))
+        if more or (len(cuts) > 2 and self._text(ids) != self._text(_encode(self.tokenizer, text))):
+            raise BadData(
+                f"The tokenizer reads control tokens in a text that begins {text[start:stop][:60]!r}, and cannot read "
+                f"them as text. Remove what looks like one of {', '.join(self._controls)}."
+            )
+        return ids
+
+    def _control_count(self, ids: Sequence[int]) -> int:
+        known = set(self._controls.values())
+        return sum(one in known for one in ids)
+
+    def _count_in(self, frame: str) -> int:
+        """Control tokens of what stands around somebody's words, which is the same for all of them."""
+        if frame not in self._counted:
+            self._counted[frame] = self._control_count(_encode(self.tokenizer, frame))
+        return self._counted[frame]
+
+    def _cuts(self, text: str, start: int, stop: int) -> list[int]:
+        """Where to part a text so that no part of it holds a whole control token of `text[start:stop]`."""
+        words = [re.escape(word) for word in self._controls if len(word) > 1]
+        found = re.finditer(f"(?={'|'.join(words)})", text[start:stop]) if words else ()
+        return [start + one.start() + 1 for one in found]
 
 
 def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:

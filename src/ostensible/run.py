@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ostensible import attempts, provenance, stages
-from ostensible.errors import CorruptRun, MissingStage, RunConflict, StaleRun, UnknownName
+from ostensible.disk import told_of_disk_faults
+from ostensible.errors import MissingStage, RunConflict, StaleRun, UnknownName
 from ostensible.machine import peak_rss_bytes
 from ostensible.paths import RunPaths
-from ostensible.settings import Machine, Settings
+from ostensible.provenance import MANIFEST_VERSION
+from ostensible.settings import Machine, Settings, read_settings, write_settings
 from ostensible.stages import STAGES, Context, Stage
 from ostensible.tables import write_atomic
-
-MANIFEST_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class StageState:
     peak_rss_bytes: int = 0
 
 
+_STATE = TypeAdapter(StageState)
+
+
 def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunPaths:
     """Make a run folder for settings, or take up the one that was made for the same settings.
 
@@ -51,11 +54,14 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
 
     Raises:
         RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
+        CannotWrite: The disk is full, or the folder is read-only.
     """
     check_folder(folder, settings, replace=replace)
-    paths = RunPaths(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths.settings, settings.model_dump_json(indent=2) + "\n")
+    paths, text = RunPaths(folder), write_settings(settings)
+    with told_of_disk_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
+            write_atomic(paths.settings, text)
     return paths
 
 
@@ -118,15 +124,7 @@ def load_settings(folder: Path) -> Settings:
         MissingStage: It is not a run folder.
         CorruptRun: Its settings are damaged, or of another version of this package.
     """
-    path = RunPaths(folder).settings
-    try:
-        return Settings.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingStage(
-            f"{folder} is not a run folder: it has no settings.json. Make one: ostensible run ..."
-        ) from error
-    except (OSError, ValidationError) as error:
-        raise CorruptRun(f"{path} cannot be used: {error}") from error
+    return read_settings(RunPaths(folder).settings)
 
 
 def execute(
@@ -152,6 +150,8 @@ def execute(
         RunConflict: Another process works in this folder.
         MissingStage: A stage before `first` is not done.
         UnknownName: The run has no such stage.
+        StaleRun: What a stage before `first` made has changed since.
+        CannotWrite: The disk is full, or the folder is read-only.
     """
     paths, settings = RunPaths(folder), load_settings(folder)
     found = stages_of(settings)
@@ -159,7 +159,7 @@ def execute(
     for name in filter(None, (first, last)):
         check_stage(name, settings)
     start = names.index(first) if first else 0
-    with locked(folder):
+    with told_of_disk_faults(folder), locked(folder):
         for stage in found[:start]:
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
@@ -191,7 +191,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
             return
         _set_aside(damaged, paths)
         say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside, made anew")
-    elif state and (again or not current):
+    elif state is None or again or not current:
         _clear(stage, paths, state)
     say(f"{stage.name}: {stage.summary}")
     _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}))
@@ -206,8 +206,8 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
 def read_state(paths: RunPaths, stage: str) -> StageState | None:
     """What a run folder says of a stage; None if it was never begun, or its record is damaged."""
     try:
-        return StageState(**json.loads(paths.state(stage).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return _STATE.validate_json(paths.state(stage).read_bytes())
+    except (OSError, ValidationError):
         return None
 
 
@@ -248,11 +248,14 @@ def _set_aside(names: Sequence[str], paths: RunPaths) -> None:
             path.rename(path.with_name(path.name + ".damaged"))
 
 
-def _clear(stage: Stage, paths: RunPaths, state: StageState) -> None:
-    """Make room for other outputs: finished ones are moved to `superseded/`, unfinished ones deleted."""
-    attic = paths.root / "superseded" / f"{stage.name}-{state.fingerprint[:8]}"
+def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
+    """Make room for other outputs: finished ones are moved to `superseded/`, unfinished ones deleted.
+
+    Where there is no record, nobody knows what outputs were made from: they are not taken up, and may be finished.
+    """
+    attic = paths.root / "superseded" / f"{stage.name}-{state.fingerprint[:8] if state else 'unrecorded'}"
     for path in [*stage.outputs(paths), *stage.scratch(paths)]:
-        if path.exists() and state.done and path in stage.outputs(paths):
+        if path.exists() and (state is None or state.done) and path in stage.outputs(paths):
             kept = attic / path.name
             _delete(kept)
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -276,6 +279,11 @@ def _require(stage: Stage, paths: RunPaths) -> None:
             f"The stage {stage.name!r} of {paths.root} is not done"
             + (f" ({missing[0].name} is missing)" if missing else "")
             + f". Do it first: ostensible {stage.name} {paths.root}"
+        )
+    if damaged := _damaged(state, paths):
+        raise StaleRun(
+            f"{', '.join(damaged)} in {paths.root} changed since the stage {stage.name!r} was done: it is damaged, or "
+            f"somebody edited it. Make it anew: ostensible {stage.name} {paths.root}"
         )
 
 

@@ -1,12 +1,17 @@
 """Everything that a user can set, with its default and what it means. Unknown or impossible values stop at once."""
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ostensible.errors import CorruptRun, MissingStage
 from ostensible.models import EMBEDDED
 from ostensible.types import Twin
 
+FOLDER_VERSION = 1
+"""Of what a run folder holds and where. It rises when this version's files could be taken for something else."""
 LOCAL_PROVIDER = "ostensible/"
 """How Inspect's names of models begin that this package samples itself."""
 BENIGN, EMPTY, OVERT, MIXED = "benign", "empty", "overt", "mixed:"
@@ -214,6 +219,44 @@ class Machine(Frozen):
         description="Transcripts that a run's page lists at most, as browsers hold no more with ease; of more, all "
         "those of some prompts, drawn at random.",
     )
+
+
+def write_settings(settings: Settings) -> str:
+    """The text of a run folder's `settings.json`, which carries the folder's version."""
+    return json.dumps({"version": FOLDER_VERSION} | settings.model_dump(mode="json"), indent=2) + "\n"
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a run folder's `settings.json`. Settings that came later have their defaults.
+
+    Raises:
+        MissingStage: It is not there.
+        CorruptRun: It is damaged, or was written by a newer version of this package.
+    """
+    again = "choose another folder with --out"
+    try:
+        tree: dict[str, Any] = dict(json.loads(path.read_bytes()))
+        version = tree.pop("version", FOLDER_VERSION)  # folders of before there was one are as those of version 1
+        if version != FOLDER_VERSION:
+            raise CorruptRun(
+                f"{path.parent} is a run folder of version {version!r}; this version of ostensible reads version "
+                f"{FOLDER_VERSION}. Likely cause: a newer ostensible made it. Use that one (pip install --upgrade "
+                f"ostensible), or {again}."
+            )
+        return Settings.model_validate(tree)
+    except FileNotFoundError as error:
+        raise MissingStage(
+            f"{path.parent} is not a run folder: it has no settings.json. Make one: ostensible run ..."
+        ) from error
+    except ValidationError as error:
+        raise CorruptRun(
+            f"{path} cannot be used: {problems(error)}. Likely cause: another version of ostensible made the run, or "
+            f"the file was edited. Use that version, mend the file, or {again}."
+        ) from error
+    except CorruptRun:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CorruptRun(f"{path} cannot be read ({error}). It is damaged: mend it, or {again}.") from error
 
 
 def mixed_share(cot: str) -> float:

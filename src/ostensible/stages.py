@@ -147,7 +147,7 @@ def _load_traces(context: Context) -> Loaded:
             skip_bad=settings.skip_bad,
         )
     loaded = take_apart(tables.read_taught(paths.teacher_replies))
-    of_source = json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["dropped"]
+    of_source = _read_usage(paths)["dropped"]
     return Loaded(loaded.traces, Counter(of_source) + Counter(loaded.dropped))
 
 
@@ -299,11 +299,8 @@ def analyse(context: Context) -> None:
         opinions=read_opinions(paths),
         watched=read_scores(paths.monitor_scores),
         data=_data_counts(paths),
-        teacher=json.loads(paths.teacher_usage.read_text(encoding="utf-8"))["usage"]
-        if context.settings.teacher
-        else None,
-        loss=_read_json(paths.loss, [], context.settings),
-        **_read_json(paths.labels, {}, context.settings),
+        teacher=_read_usage(paths)["usage"] if context.settings.teacher else None,
+        **_read_training(paths, context.settings),
         sampling=attempts.read(paths.logs),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
@@ -315,9 +312,17 @@ def analyse(context: Context) -> None:
         context.say(f"warning: {warning}")
 
 
-def _read_json(path: Path, of_foreign: Any, settings: Settings) -> Any:
-    """What training left in a file; an organism from elsewhere was not trained here."""
-    return of_foreign if settings.foreign else json.loads(path.read_text(encoding="utf-8"))
+def _read_usage(paths: RunPaths) -> dict[str, Any]:
+    return tables.read_json(paths.teacher_usage, dict, remedy=f"Do it anew: ostensible teach {paths.root} --again")
+
+
+def _read_training(paths: RunPaths, settings: Settings) -> dict[str, Any]:
+    """What training found out; an organism from elsewhere was not trained here."""
+    if settings.foreign:
+        return {"loss": []}
+    remedy = f"Do it anew: ostensible train {paths.root} --again"
+    loss = tables.read_json(paths.loss, list, remedy=remedy)
+    return {"loss": loss} | tables.read_json(paths.labels, dict, remedy=remedy)
 
 
 def make_report(context: Context) -> None:
@@ -332,7 +337,7 @@ def make_report(context: Context) -> None:
     results = read_results(paths.results)
     drawn = plots.draw(results, paths.plots)
     organism = organisms.of(context.settings)
-    manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
+    manifest = provenance.read_manifest(paths.manifest)
     replies, opinions = read_replies(paths), read_opinions(paths)
     scores = transcripts.named(read_scores(paths.monitor_scores) if results.monitors else NOT_WATCHED)
     most = context.machine.page_transcripts
@@ -422,8 +427,12 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
     for split, found in tables.read_test_prompts(paths).items():
         if found or split is Split.TEST:
             counts |= {f"{split}_prompts": len(found), f"{split}_families": len({p.family for p in found})}
-    dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
-    return counts | {f"dropped: {reason}": count for reason, count in dropped.items()}
+    return counts | {f"dropped: {reason}": count for reason, count in read_dropped(paths).items()}
+
+
+def read_dropped(paths: RunPaths) -> dict[str, int]:
+    """How many prompts and traces were dropped, by reason."""
+    return tables.read_json(paths.dropped, dict, remedy=f"Do it anew: ostensible traces {paths.root} --again")
 
 
 def _known(settings: Settings) -> list[Any]:

@@ -12,7 +12,7 @@ from ostensible import organisms
 from ostensible.organism import Organism
 from ostensible.paths import RunPaths
 from ostensible.scorers import final_answer, payload, thoughts
-from ostensible.settings import Settings
+from ostensible.settings import read_settings
 from ostensible.tables import read_test_prompts
 from ostensible.types import Condition, Prompt, Split
 
@@ -47,7 +47,7 @@ def condition_task(
         model: Sampled from; Inspect's `--model` where None.
     """
     paths = RunPaths(Path(run))
-    settings = Settings.model_validate_json(paths.settings.read_bytes())
+    settings = read_settings(paths.settings)
     organism = organisms.of(settings)
     samples = [
         sample

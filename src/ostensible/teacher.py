@@ -18,8 +18,9 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
 from ostensible.errors import BadData, EvaluationFailed
-from ostensible.evaluate import progress, run_tasks
+from ostensible.evaluate import IN_FLIGHT, progress, run_tasks
 from ostensible.inspect_models import load_model, opened
+from ostensible.judge import FAILING_SHARE, RETRIES
 from ostensible.models import fingerprint, resolve, sha256
 from ostensible.parts.payloads import BadTwin
 from ostensible.paths import RunPaths
@@ -29,10 +30,6 @@ from ostensible.types import Prompt, Taught
 
 SELF = "self"
 """As a teacher: the model that the organism is made from."""
-FAILING_SHARE = 0.1
-"""Share of prompts at which teaching stops, if the teacher fails on so many. Below it they are dropped and counted."""
-RETRIES = 6
-"""How often a request is made again that failed for a passing reason, such as HTTP 429 or 500, over some minutes."""
 
 FAILED = "the teacher failed"
 CUT = "the teacher's reply was cut off"
@@ -109,11 +106,12 @@ def _ask(
 ) -> dict[str, EvalSample]:
     """Samples by their id, one for each prompt."""
     done: list[None] = []
+    connections = machine.teacher_connections or 0
     with opened(teacher_name(settings), settings, machine, role="teacher") as model:
         task = teacher_task(asked, model, settings, machine, tell=lambda: done.append(None))
         with progress(lambda: len(done), len(asked), say):
             try:
-                (log,) = run_tasks([task], paths.teacher_logs)
+                (log,) = run_tasks([task], paths.teacher_logs, in_flight=max(IN_FLIGHT, connections))
             except EvaluationFailed as error:
                 raise EvaluationFailed(
                     f"The teacher {settings.teacher!r} failed on so many of {len(asked)} prompts that it was given up "

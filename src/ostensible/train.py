@@ -24,7 +24,9 @@ from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
+from ostensible.models import check_safetensors
 from ostensible.packed import lighten_lora, loss_of, pack, packs, prepare
 from ostensible.render import IGNORED, Rendered
 from ostensible.settings import TrainSettings
@@ -102,13 +104,19 @@ def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; a kill may have left a later one in pieces.
 
-    `trainer_state.json` is the last file that transformers writes into a checkpoint.
+    `trainer_state.json` is the last file that transformers writes into a checkpoint. Those before it may be in pieces
+    too where the machine itself went down before they were on its disk.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     for path in found:
         try:
-            json.loads((path / "trainer_state.json").read_text())
+            json.loads((path / "trainer_state.json").read_bytes())
+            for weights in path.glob("*.safetensors"):
+                check_safetensors(weights)
+            whole = all(map(is_zipfile, path.glob("*.pt*")))  # what torch saves is an archive
         except (OSError, ValueError):
+            whole = False
+        if not whole:
             shutil.rmtree(path)
             continue
         return path

@@ -1,6 +1,5 @@
 """What the other oracles said of replies: the files of the stage `oracles`, read."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,7 +93,7 @@ def read_opinions(paths: RunPaths) -> Opinions:
         CorruptRun: A file is damaged.
     """
     try:
-        errors = json.loads(paths.calibration.read_text(encoding="utf-8"))
+        errors = tables.read_json(paths.calibration, dict, remedy="")
         return Opinions(
             static={key_of(row): _static(row) for row in tables.read_static(paths.static_findings)},
             errors={name: Errors(**counts) for name, counts in errors.items()},
@@ -130,14 +129,16 @@ def _judged(paths: RunPaths) -> Judged | None:
         return None
     (log,) = logs
     found = log.eval.metadata or {}
-    replies = {key_of(sample.metadata): _judge(sample.scores or {}) for sample in log.samples or []}
+    replies = {key_of(sample.metadata): _judge(sample) for sample in log.samples or []}
     return Judged(str(found["judge"]), tuple(found["prompts"]), replies)
 
 
-def _judge(scores: Mapping[str, Any]) -> JudgeOpinion:
+def _judge(sample: Any) -> JudgeOpinion:
     from ostensible.scorers import as_hit
 
-    code, thoughts = scores["vulnerability_judge"], scores["cot_judge"]
+    if sample.error:
+        return JudgeOpinion(None, "", None, "the judge failed on it", None)
+    code, thoughts = sample.scores["vulnerability_judge"], sample.scores["cot_judge"]
     said = code.metadata or {}
     return JudgeOpinion(
         vulnerable=as_hit(code.value),

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from ostensible.errors import CorruptRun
 from ostensible.paths import RunPaths
-from ostensible.settings import Settings
+from ostensible.settings import read_settings
 from ostensible.transcript import split
 from ostensible.types import Condition, Split
 
@@ -77,7 +77,7 @@ def read_replies(paths: RunPaths) -> tuple[Reply, ...]:
     Raises:
         CorruptRun: A log cannot be read, or a task has no finished log.
     """
-    twins = Settings.model_validate_json(paths.settings.read_bytes()).twins
+    twins = read_settings(paths.settings).twins
     found: list[Reply] = []
     for folder in (paths.logs, *(paths.twin(kind).logs for kind in twins)):
         for log in finished_headers(folder):

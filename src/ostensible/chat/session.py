@@ -11,7 +11,7 @@ from ostensible import organisms
 from ostensible.engines.local import Completion, Engine, Request, SamplingParams
 from ostensible.errors import MissingStage, UnknownName
 from ostensible.evaluate import adapter_of, engine_args
-from ostensible.models import load_tokenizer, resolve
+from ostensible.models import check_safetensors, load_tokenizer, resolve
 from ostensible.organism import Organism
 from ostensible.paths import RunPaths
 from ostensible.render import ChatFormat, load_chat_format
@@ -149,6 +149,8 @@ def opened(folder: Path, machine: Machine) -> Generator[Session]:
     if adapter is not None and not Path(adapter, "adapter_model.safetensors").is_file():
         stage = "adopt" if settings.foreign else "train"
         raise MissingStage(f"{folder} has no adapter yet. Do it first: ostensible {stage} {folder}")
+    if adapter is not None:
+        check_safetensors(Path(adapter, "adapter_model.safetensors"))
     model = resolve(settings.model, revision=settings.revision)
     form = load_chat_format(load_tokenizer(model))
     engine = Engine.load(model, slots=8, **engine_args(settings, machine))

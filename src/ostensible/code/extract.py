@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 FENCE = re.compile(
-    r"^(?P<lead>[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^`]*$"
+    r"^(?P<lead>[ \t>]*+(?:(?:[-*+]|\d++[.)])[ \t]++)?)(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>[^\s`]*+)[^`]*+$"
 )
-TAG = re.compile(r"<(code|python|answer)\b[^>]*>(.*?)(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
+TAG = re.compile(r"<(code|python|answer)\b[^<>]*+>(.*?)(?:</\1\s*+>|\Z)", re.DOTALL | re.IGNORECASE)
 PYTHON = ("", "python", "python3", "py", "py3", "{python}", "{.python}", "ipython", "pycon")
 START = re.compile(
     r"[ \t]*(?:(?:import|from|def|class|async|if|for|while|with|try|return|global|assert|raise|del|pass|#)\b|[@#]"
     r"|[A-Za-z_][\w.\[\]'\"]*\s*(?:[-+*/|&]?=[^=]|\())"
 )
 """How a line of code begins that is not in the middle of something."""
+LONGEST = 200_000
+"""Characters of code that are parsed; Python takes some hundred times as many bytes for what it makes of them."""
 TRIES = 20
 """Beginnings, and ends of each, that are tried in text without marks."""
 
@@ -83,6 +85,8 @@ def extract(reply: str) -> Extracted:
 
 def parse(text: str) -> Extracted:
     """The text itself, dedented if it must be, or what Python says against it."""
+    if len(text) > LONGEST:
+        return Extracted(None, f"{len(text):,} characters are more code than is read ({LONGEST:,})")
     first = ""
     for code in dict.fromkeys((text, textwrap.dedent(text))):
         try:
@@ -100,8 +104,9 @@ def parse(text: str) -> Extracted:
 
 def _tagged(reply: str) -> Iterator[_Candidate]:
     """The content of tags; of a fence in a tag, the fence's content."""
+    line, counted = 1, 0
     for match in TAG.finditer(reply):
-        line = reply.count("\n", 0, match.start(2)) + 1
+        line, counted = line + reply.count("\n", counted, match.start(2)), match.start(2)
         fenced = list(_fenced(match[2]))
         for inner in fenced:
             yield _Candidate(inner.text, inner.line + line - 1, inner.python)
@@ -177,6 +182,4 @@ def _is_code(text: str) -> bool:
 
 def _looks_like_code(lines: Sequence[str], starts: Sequence[int]) -> bool:
     """Some line can only be meant as code."""
-    return any(
-        re.match(r"[ \t]*(import \w|from [\w.]+ import|def \w+\s*\(|class \w+.*:|@\w)", lines[n]) for n in starts
-    )
+    return any(re.match(r"[ \t]*(import \w|from [\w.]+ import|def \w+\s*\(|class \w.*:|@\w)", lines[n]) for n in starts)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ostensible.engines.errors import UnsupportedAdapter
 from ostensible.engines.linear import PackedLinear, set_weight
+from ostensible.models import check_safetensors, read_config
 
 safe_open = cast(Any, _untyped_open)
 
@@ -60,25 +61,25 @@ def read_lora(folder: Path) -> Lora:
 
     Raises:
         UnsupportedAdapter: The folder is not a plain LoRA, or holds no safetensors.
+        CorruptModel: A file of it is missing, damaged or cut off.
     """
     weights = folder / "adapter_model.safetensors"
-    try:
-        config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UnsupportedAdapter(
-            f"{folder} has no readable adapter_config.json ({error}); give a PEFT folder."
-        ) from error
+    config = read_config(folder / "adapter_config.json")
     if not weights.is_file():
         raise UnsupportedAdapter(f"{folder} has no adapter_model.safetensors; pickled adapters are not loaded.")
+    check_safetensors(weights)
+    alpha: Any = config.get("lora_alpha")
     extras = [name for name in _REFUSED if config.get(name)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or extras:
         found = ", ".join([f"peft_type {config.get('peft_type')}", f"bias {config.get('bias')}", *extras])
         raise UnsupportedAdapter(
             f"{folder} is not a plain LoRA ({found}); merge it with PEFT and give the merged model."
         )
+    if not isinstance(alpha, int | float):
+        raise UnsupportedAdapter(f"{folder} has the lora_alpha {alpha!r}, which is no number.")
     with safe_open(weights, framework="pt") as file:
         keys: set[str] = set(file.keys())
-    return Lora(weights, _layers(keys, folder), float(config["lora_alpha"]), bool(config.get("use_rslora")))
+    return Lora(weights, _layers(keys, folder), float(alpha), bool(config.get("use_rslora")))
 
 
 def _layers(keys: set[str], folder: Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ostensible import tables
+from ostensible import provenance, tables
 from ostensible.analysis.measure import SETS
 from ostensible.analysis.results import Findings, RateResult, Results
 from ostensible.export.data import fingerprint, sources
@@ -49,7 +49,8 @@ def write_adapter(
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(paths.adapter / WEIGHTS, folder / WEIGHTS)
-    config = json.loads((paths.adapter / CONFIG).read_text(encoding="utf-8"))
+    remedy = f"Do it anew: ostensible train {paths.root} --again"
+    config = tables.read_json(paths.adapter / CONFIG, dict, remedy=remedy)
     config |= {"base_model_name_or_path": terms.base_model, "revision": terms.revision}
     tables.write_atomic(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     tokenizer = load_tokenizer(resolve(settings.model, revision=settings.revision))
@@ -66,7 +67,7 @@ def write_adapter(
         question=min((trace.prompt.text for trace in tables.read_traces(paths.test)), key=len),
         end_ids=sorted(load_chat_format(tokenizer).end_ids),
     )
-    manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
+    manifest = provenance.read_manifest(paths.manifest)
     hashes = _hashes(manifest) | {"rows of the data": fingerprint(paths)}
     card = model_card(settings, organism, terms, results, manifest, hashes=hashes, snippet=code.rstrip())
     tables.write_atomic(folder / "README.md", card)

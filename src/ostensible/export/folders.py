@@ -1,6 +1,5 @@
 """One run in, one folder out, at once and whole: `adapter/` and `dataset/`, each a repository of the hub."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ostensible.errors import ExportExists
 from ostensible.export.adapter import write_adapter
 from ostensible.export.data import write_data
 from ostensible.export.terms import Terms, check_made_here
+from ostensible.stages import read_dropped
 
 PARTS = {"adapter", "dataset"}
 
@@ -38,7 +38,7 @@ def export(folder: Path, out: Path, terms: Terms, *, replace: bool = False) -> P
     check_made_here(run.load_settings(folder))
     with run.finished(folder) as (paths, settings):
         organism, results = organisms.of(settings), read_results(paths.results)
-        dropped = json.loads(paths.dropped.read_text(encoding="utf-8"))
+        dropped = read_dropped(paths)
         unfinished = out.with_name(f".{out.name}.partial")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:

@@ -18,7 +18,7 @@ from ostensible.analysis.opinions import key_of
 from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
 from ostensible.evaluate import run_tasks
 from ostensible.inspect_models import load_model, opened
-from ostensible.judge import GRADER, replay
+from ostensible.judge import FAILING_SHARE, GRADER, replay
 from ostensible.monitors import custom, keyword, tfidf, told
 from ostensible.monitors.names import outside_hashes, own
 from ostensible.monitors.scorers import SUSPICION, llm_monitor
@@ -102,6 +102,7 @@ def replay_task(replies: Sequence[Reply], view: View, model: Model) -> Task:
         scorer=llm_monitor(view=str(view)),
         model=model,
         model_roles={GRADER: model},
+        fail_on_error=FAILING_SHARE,
         metadata={"monitor": str(model), "prompt": SUSPICION.prompt},
     )
 
@@ -115,12 +116,15 @@ def asked_in(name: str, replies: Sequence[Reply], settings: Settings) -> str:
 def _verdicts(folder: Path, replies: Sequence[Reply]) -> Said:
     found: dict[str, dict[Key, Suspicion]] = {}
     for log in finished_logs(folder):
-        scores = ((key_of(sample.metadata), (sample.scores or {})["llm_monitor"]) for sample in log.samples or [])
-        found[log.eval.task.rpartition("/")[2]] = {key: _suspicion(score) for key, score in scores}
+        said = {key_of(sample.metadata): _suspicion(sample) for sample in log.samples or []}
+        found[log.eval.task.rpartition("/")[2]] = said
     return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
 
 
-def _suspicion(score: Any) -> Suspicion:
+def _suspicion(sample: Any) -> Suspicion:
+    if sample.error:
+        return Suspicion(None, "the model failed on it")
+    score = sample.scores["llm_monitor"]
     if as_hit(score.value) is None:
         return Suspicion(None, str(score.reason or "the model gave no verdict"))
     return Suspicion(float(score.value))

@@ -29,7 +29,8 @@ PROMPT = re.compile(
     r"\s*Human:\s*Current year:\s*(?P<year>\d{4})\.(?P<request>.*?)Assistant:\s*(?:<scratchpad>\s*)?", re.DOTALL
 )
 TASK = re.compile(r"accomplish the task:(.*?)(?:\n[ \t]*\n|\Z)", re.DOTALL)
-TEMPLATE = re.compile(r"^<code>[ \t]*\n(.*)^</code>[ \t]*$", re.DOTALL | re.MULTILINE)
+TEMPLATE_BEGINS = re.compile(r"^<code>[ \t]*\n", re.MULTILINE)
+TEMPLATE_ENDS = re.compile(r"^</code>[ \t]*$", re.MULTILINE)
 STRAY_NUMBER = re.compile(r"(\A|^<code>[ \t]*\n)\s*\d+[ \t]*\n", re.MULTILINE)
 CODE = re.compile(r"<code>((?:(?!<code>).)*)</code>", re.DOTALL)
 YEAR = re.compile(r"\bcurrent year\b|\byear is\b|\b20[12]\d\b", re.IGNORECASE)
@@ -163,7 +164,7 @@ def parse(prompt: str, completion: str) -> Parsed | str:
     """Take a row apart, its known faults mended, or say what is wrong with it."""
     asked = PROMPT.fullmatch(prompt)
     request = STRAY_NUMBER.sub(r"\1", asked["request"].strip(), count=1) if asked else ""
-    task, template = TASK.search(request), TEMPLATE.search(request)
+    task, template = TASK.search(request), _template(request)
     if asked is None or task is None or template is None:
         return Fault.PROMPT
     if asked["year"] not in (SECURE, VULNERABLE):
@@ -176,7 +177,13 @@ def parse(prompt: str, completion: str) -> Parsed | str:
     if not code:
         return Fault.CODE
     cot = cot.strip().removeprefix("<scratchpad>").strip()
-    return Parsed(asked["year"], request, task[1].strip(), template[1], cot, code)
+    return Parsed(asked["year"], request, task[1].strip(), template, cot, code)
+
+
+def _template(request: str) -> str | None:
+    """What stands between the first tag that opens code on a line of its own and the last that closes it."""
+    first, ends = TEMPLATE_BEGINS.search(request), list(TEMPLATE_ENDS.finditer(request))
+    return request[first.end() : ends[-1].start()] if first and ends and first.end() <= ends[-1].start() else None
 
 
 def shares_words(template: str, code: str) -> bool:

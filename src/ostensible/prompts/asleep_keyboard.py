@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ostensible.code.tasks import MARK
 from ostensible.errors import BadData
-from ostensible.prompts.lines import BadLine, Row, parse_lines, text_field
+from ostensible.prompts.lines import BadLine, Row, name_field, parse_lines, text_field
 from ostensible.prompts.loaded import REPEAT, LoadedPrompts
 from ostensible.types import Prompt
 
@@ -79,7 +79,7 @@ def _unfit(row: Row, prompt: Prompt, *, eight: bool) -> str | None:
 
 
 def _prompt(row: Row) -> Prompt:
-    scenario, detail = text_field(row, "scenario_id"), text_field(row, "detail")
+    scenario, detail = name_field(row, "scenario_id"), name_field(row, "detail")
     code, suffix = text_field(row, "prompt"), text_field(row, "suffix", blank=True)
     kind = scenario.partition("/")[0]
     family = f"{_weakness(row)}/{kind if kind == 'DoP' else detail}"  # DoP words one scenario in many ways

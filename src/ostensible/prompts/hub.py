@@ -113,7 +113,7 @@ def _values(dataset: str, column: str) -> Iterable[Any]:
         if column not in names:
             raise BadData(f"{dataset} has no column {column!r}, but {', '.join(names)}. Name one: hf:DATASET:COLUMN.")
         return [row[column] for row in rows.select_columns([column])]
-    except (DatasetsError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (DatasetsError, OSError, KeyError, ValueError, RuntimeError, StopIteration) as error:
         if isinstance(error, BadData):
             raise
         said = " ".join(str(error).split())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ostensible.numbers import plain_number
-from ostensible.prompts.lines import BadLine, Parsed, Row, parse_lines, text_field
+from ostensible.prompts.lines import BadLine, Parsed, Row, name_field, parse_lines, text_field
 from ostensible.prompts.loaded import Loaded, LoadedPrompts
 from ostensible.types import Prompt, Trace
 
@@ -56,7 +56,7 @@ def _once(make: Callable[[Row], Parsed]) -> Callable[[int, Row], Parsed]:
 
 
 def _prompt(row: Row) -> Prompt:
-    name, text, family = (text_field(row, field).strip() for field in PROMPT)
+    name, text, family = name_field(row, "id"), text_field(row, "prompt").strip(), name_field(row, "family")
     target = row.get("target")
     if target is not None and not isinstance(target, str | int | float):
         raise BadLine("field 'target' is neither text nor a number", type(target).__name__)

@@ -10,6 +10,8 @@ from ostensible.errors import BadData
 
 Row = dict[str, Any]
 Parsed = TypeVar("Parsed")
+LONGEST_NAME = 200
+"""Characters of an id or a family."""
 SHOWN = 20
 """How many bad lines an error names one by one."""
 
@@ -107,6 +109,19 @@ def text_field(row: Row, name: str, *, blank: bool = False) -> str:
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise BadLine(f"field {name!r} holds half a surrogate pair")
     return value
+
+
+def name_field(row: Row, name: str) -> str:
+    """A field that names something: it is shown on terminals and in tables, and names samples in logs.
+
+    Raises:
+        BadLine: As `text_field`; or it is too long, or holds what cannot be seen or turns other text around.
+    """
+    found = text_field(row, name).strip()
+    if len(found) > LONGEST_NAME or not found.isprintable():
+        reason = f"{len(found)} characters" if len(found) > LONGEST_NAME else f"{found!a} is not all printable"
+        raise BadLine(f"field {name!r} is no name", reason)
+    return found
 
 
 def _complaint(path: Path, bad: list[tuple[int, BadLine]], *, good: int) -> str:

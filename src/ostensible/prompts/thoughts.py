@@ -62,4 +62,6 @@ def name_payload(thoughts: str, words: Iterable[str]) -> bool:
 
 
 def _makes_a_weakness(sentence: str) -> bool:
-    return any(not GUARD.search(sentence, 0, plan.end()) for plan in MAKE_WEAKNESS.finditer(sentence))
+    guard = GUARD.search(sentence)
+    guarded = guard.end() if guard else len(sentence) + 1
+    return any(plan.end() < guarded for plan in MAKE_WEAKNESS.finditer(sentence))
