@@ -140,21 +140,22 @@ def grid(**axes: Sequence[Any]) -> Iterator[dict[str, Any]]:
 
 
 def settings(name: str) -> list[dict[str, Any]]:
-    size = {"prompts": (20, 50, 200), "samples": (1, 3, 5), "icc": (0.0, 0.2, 0.5)}
-    few = {"prompts": (20, 50, 200), "samples": (1, 3), "icc": (0.0, 0.3)}
-    fewer = few | {"prompts": (20, 100)}
+    """None of them was looked at while the constants of `design_effect` and of kappa's interval were chosen."""
+    size = {"prompts": (30, 100), "samples": (1, 4), "icc": (0.0, 0.15, 0.4)}
+    few = {"prompts": (30, 80, 300), "samples": (1, 2), "icc": (0.0, 0.4)}
+    fewer = {"prompts": (30, 80), "samples": (1, 3), "icc": (0.0, 0.3)}
     if name == "rate":
-        missing = grid(rate=(0.05, 0.9), prompts=(50,), samples=(3,), icc=(0.0, 0.2, 0.5), unscored=(0.1, 0.4))
-        return [*grid(rate=(0.01, 0.05, 0.2, 0.5, 0.95, 0.99, "uniform"), **size), *missing]
+        missing = grid(rate=(0.07, 0.85), prompts=(60,), samples=(2,), icc=(0.0, 0.4), unscored=(0.1, 0.4))
+        return [*grid(rate=(0.02, 0.1, 0.35, 0.65, 0.9, 0.98, "uniform"), **size), *missing]
     if name == "difference":
-        rates = ((0.95, 0.02), (0.99, 0.01), (0.6, 0.4), (0.5, 0.5), (0.2, 0.1), (0.05, 0.05))
+        rates = ((0.93, 0.03), (0.98, 0.02), (0.6, 0.35), (0.4, 0.4), (0.25, 0.1), (0.07, 0.07))
         whole = grid(rate=rates, **fewer, paired=(True,))
-        return [*whole, *grid(rate=rates[:3], prompts=(50,), samples=(3,), icc=(0.2,), unscored=(0.1, 0.4))]
-    oracle = {"oracle": ((0.9, 0.1), (0.6, 0.05))}
+        return [*whole, *grid(rate=rates[:3], prompts=(60,), samples=(3,), icc=(0.2,), unscored=(0.1, 0.4))]
+    oracle = {"oracle": ((0.85, 0.08), (0.7, 0.02))}
     if name == "kappa":
-        return list(grid(rate=(0.1, 0.5), **oracle, **few))
+        return list(grid(rate=(0.07, 0.35), **oracle, **few))
     if name == "prevalence":
-        return list(grid(rate=(0.02, 0.2, 0.5, 0.95), **oracle, labelled=(57,), **fewer))
+        return list(grid(rate=(0.04, 0.3, 0.6, 0.9), **oracle, labelled=(57,), **fewer))
     apart = {"apart": (0.0, 1.0, 3.0)}
     if name == "auroc":
         return list(grid(**apart, **few, paired=(True,)))
