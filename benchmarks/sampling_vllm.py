@@ -1,6 +1,6 @@
 """Sampling end to end through this package's vLLM engine, beside vLLM driven directly, in the same run.
 
-    python benchmarks/sampling_vllm.py --model RUN_OR_HUB_MODEL --adapter RUN/adapter --prompts 200
+    python benchmarks/sampling_vllm.py --model MODEL --adapter RUN/adapter --prompts 200
     python benchmarks/sampling_vllm.py --shape r1-distill-qwen-14b    # random weights of that shape; no hub needed
 
 Needs a CUDA GPU and the extra `vllm`. Both ways get the same prompt ids, adapter, sampling parameters and replies of

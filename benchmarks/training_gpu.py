@@ -183,7 +183,8 @@ def profile(trainer: Any, path: Path) -> None:
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as seen:
         trainer.training_step(trainer.model, batch)
-        torch.cuda.synchronize()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
     path.write_text(seen.key_averages().table(sort_by="cuda_time_total", row_limit=40))
 
 

@@ -115,7 +115,7 @@ def tiny_model(tmp_path_factory, chatml_tokenizer) -> Path:
     rows = [form.render(example, max_tokens=2048) for example in examples]
     weights = TrainSettings(answer_weight=0.5)
     fields = [{"input_ids": r.input_ids, "labels": r.labels, "weights": loss_weights(r, r, weights)} for r in rows]
-    prepare(model)
+    prepare(model, 2048)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(72):
         loss_of(model, pack(fields[step * 8 % 48 :][:8], of=8)).backward()

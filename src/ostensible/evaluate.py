@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from inspect_ai.model import Model
 
 SAVED_EVERY, SAVED_SHARE = 10, 0.01
-"""Finished samples, or that share of a task's, between two writes to a log: the most that a kill loses. Each write
-copies all that the log has, so that their number must not grow with it."""
+"""Finished samples, or that share of the largest task's, between two writes to a log: the most that a kill loses. Each
+write copies all that the log has, so that their number must not grow with it."""
 IN_FLIGHT = 160
 """Samples of a task under way: enough to fill the engine. Inspect's own work grows with them."""
 PROGRESS_EVERY_S = 10.0
@@ -198,7 +198,7 @@ def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) 
         log_realtime=False,
         display="none",
         log_level="warning",
-        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(len(task.dataset) for task in tasks))),
+        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(len(task.dataset) * (task.epochs or 1) for task in tasks))),
         log_dir_allow_dirty=True,
         score_display=False,
     )

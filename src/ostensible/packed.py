@@ -2,7 +2,7 @@
 
 A pack is a sequence of rows with the place where each begins. Positions start anew in each row and attention stays
 within it, so a row's loss and gradients are those that it has alone. How a step's rows are divided into packs changes
-its memory, never its result.
+its memory, not its result (but for what `lora_dropout` drops).
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,13 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from ostensible.errors import BadSettings
-
 ATTENTION = "ostensible-packed"
 """Name under which transformers knows `attend`."""
 LOGITS_AT_ONCE = 1024
 """Tokens whose logits are held in float32 at once; a vocabulary of 150,000 makes that 0.6 GB."""
+PACKABLE = frozenset({"gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
+"""Types of models whose rows may share a sequence: `tests/test_packed.py` holds each to its rows alone."""
+MOST_FLASH_SIZE = 256
 MOST_WRITTEN_OUT = 512
 """Tokens of a row beyond which a CPU does not hold all scores of a layer at once."""
 
@@ -48,7 +49,7 @@ def pack(rows: Sequence[dict[str, Any]], *, of: int) -> dict[str, Any]:
 
     Args:
         rows: Each has `input_ids`, `labels` and `weights`, all of one length.
-        of: Rows of the whole step: its loss is the mean over these.
+        of: Rows that this process has of the step: its loss is the mean over these.
 
     Returns:
         `input_ids` and `position_ids`, int `[1, tokens]`; `starts`, int `[rows + 1]`, where rows begin and the last
@@ -119,24 +120,29 @@ def _cross_entropy() -> Any:
 
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return ctx.gradient.mul_(gradients[0]), None, None
+            gradient, ctx.gradient = ctx.gradient, None  # not to be held while layers go back
+            return gradient.mul_(gradients[0]), None, None
 
     return CrossEntropy.apply
 
 
-def prepare(model: Any) -> bool:
-    """Have a model's attention stay within the rows of a pack, where its kind allows that.
+def prepare(model: Any, longest: int) -> bool:
+    """Have a model's attention stay within the rows of a pack, where its kind is known to allow that.
+
+    Args:
+        model: A causal model of transformers.
+        longest: Tokens of the longest row that it will be given.
 
     Returns:
-        Whether it does. Where not, as for models with recurrent layers or capped scores, each row is a pack of its own.
+        Whether it does. Where not, each row has to be a pack of its own: other kinds of models may have layers that see
+        beyond a row, and a sliding window that is shorter than a row is left to transformers.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
     config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    capped = getattr(config, "attn_logit_softcapping", None)
-    standard = getattr(model, "_supports_attention_backend", False) and getattr(model, "_supports_sdpa", False)
-    if not standard or capped or kinds - {"full_attention", "sliding_attention"}:
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
+    if config.model_type not in PACKABLE or (window is not None and window < longest):
         return False
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
@@ -146,7 +152,7 @@ def prepare(model: Any) -> bool:
 
 def attend(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, scaling: float | None = None,
-    sliding_window: int | None = None, cu_seq_lens_q: Any = None, max_length_q: int | None = None, **_: Any,
+    cu_seq_lens_q: Any = None, max_length_q: int | None = None, **_: Any,
 ) -> tuple[Any, None]:  # fmt: skip
     """Causal attention within each row of a pack, in the form that transformers asks for.
 
@@ -155,9 +161,8 @@ def attend(
         query: `[1, heads, tokens, size]`; `key` and `value` may have fewer heads, each shared by several of `query`.
         key: See there.
         value: See there.
-        attention_mask: Not looked at.
+        attention_mask: None: `prepare` sees to it.
         scaling: Of the scores.
-        sliding_window: Tokens that one may look back to, itself among them; `None` is all of its row.
         cu_seq_lens_q: Where rows begin, and where the last ends.
         max_length_q: Tokens of the longest row.
 
@@ -165,66 +170,60 @@ def attend(
         `[1, tokens, heads, size]`, and `None` for the weights.
     """
     del module, attention_mask
-    if query.is_cuda and query.element_size() == 2:
-        return _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window), None
+    if _has_kernel(query):
+        return _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
     import torch
 
     bounds = cu_seq_lens_q.tolist()
-    rows = [
-        _one_row(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scaling, sliding_window)
-        for a, b in pairwise(bounds)
-    ]
+    rows = [_one_row(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scaling) for a, b in pairwise(bounds)]
     return torch.cat(rows, dim=2).transpose(1, 2), None
 
 
-def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling: Any, window: int | None) -> Any:
+def _has_kernel(query: Any) -> bool:
+    """Whether FlashAttention takes it: 16 bits, heads of at most 256, a GPU of 2020 or later."""
+    import torch
+
+    small = query.element_size() == 2 and query.shape[-1] <= MOST_FLASH_SIZE
+    return query.is_cuda and small and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling: float | None) -> Any:
     from inspect import signature
 
     from torch.nn.attention.varlen import varlen_attn
 
-    groups = query.shape[1] // key.shape[1]
-    form = signature(varlen_attn).parameters
-    options: dict[str, Any] = {"scale": scaling, "window_size": ((window or 0) - 1, 0)}
-    if "enable_gqa" in form:
+    attend_within: Any = varlen_attn  # its signature is that of the installed torch
+    groups, options = query.shape[1] // key.shape[1], {"scale": scaling, "window_size": (-1, 0)}  # 0 tokens ahead
+    if "enable_gqa" in signature(varlen_attn).parameters:  # from torch 2.12 on
         options["enable_gqa"] = groups > 1
     elif groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-    if "window_size" not in form:
-        if window:
-            raise BadSettings("This torch has no sliding window for packed rows. Use torch 2.11 or later.")
-        options = {name: option for name, option in options.items() if name != "window_size"} | {"is_causal": True}
     flat = [part[0].transpose(0, 1) for part in (query, key, value)]
-    attend_within: Any = varlen_attn  # its signature is that of the installed torch
     return attend_within(*flat, starts, starts, longest, longest, **options)[None]
 
 
-def _one_row(query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+def _one_row(query: Any, key: Any, value: Any, scaling: float | None) -> Any:
     """Of one row: torch's own, but in bfloat16 on a CPU, where writing it out is three times as fast there and back."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     tokens, size = query.shape[2:]
     if query.dtype != torch.bfloat16 or query.is_cuda or tokens > MOST_WRITTEN_OUT:
-        mask = None if window is None or tokens <= window else _mask(tokens, window, 1, query.dtype, query.device)
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-        )
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
     heads, groups = key.shape[1], query.shape[1] // key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
     stacked = query.reshape(heads, groups * tokens, size)  # heads that share a key, one below the other
-    mask = _mask(tokens, window or tokens, groups, query.dtype, query.device)
-    scores = torch.baddbmm(mask, stacked, key[0].transpose(1, 2), alpha=scale)
+    scores = torch.baddbmm(_mask(tokens, groups, query.dtype), stacked, key[0].transpose(1, 2), alpha=scale)
     return torch.bmm(scores.softmax(dim=-1), value[0]).reshape(1, heads * groups, tokens, size)
 
 
 @lru_cache(maxsize=32)
-def _mask(tokens: int, window: int, groups: int, dtype: Any, device: Any) -> Any:
+def _mask(tokens: int, groups: int, dtype: Any) -> Any:
     """`[groups * tokens, tokens]`: 0 where a token may look, minus infinity elsewhere."""
     import torch
 
-    ones = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
-    seen = ones.tril() & ones.triu(1 - window)
-    return torch.zeros(tokens, tokens, dtype=dtype, device=device).masked_fill(~seen, float("-inf")).repeat(groups, 1)
+    seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    return torch.zeros(tokens, tokens, dtype=dtype).masked_fill(~seen, float("-inf")).repeat(groups, 1)
 
 
 def lighten_lora(model: Any) -> int:

@@ -193,7 +193,7 @@ def _failure(error: Any, job: TrainJob, logs: Path) -> str:
     whole = trace.strip() or "\n".join([failure.message, *printed[-LAST_LINES:]])
     hint = ""
     if "out of memory" in whole:
-        hint = "\nLess memory: --gradient-checkpointing, --parallel fsdp, more --gpus or fewer --batch-pairs."
+        hint = "\nLess memory: a smaller --pack-tokens, --gradient-checkpointing, --parallel fsdp, or more --gpus."
     return (
         f"Process {rank} of {job.processes} (0 is the first) failed, exit status {failure.exitcode}; the others were "
         f"stopped. The same command goes on from the last checkpoint.{hint}\n{whole}"

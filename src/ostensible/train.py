@@ -229,7 +229,7 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(job.model_dir), dtype=getattr(torch, job.dtype), trust_remote_code=False, local_files_only=True
     )
-    limit = job.pack_tokens if prepare(model) else 1
+    limit = job.pack_tokens if prepare(model, _longest(job)) else 1
     tokenizer: Any = AutoTokenizer.from_pretrained(str(job.model_dir), trust_remote_code=False)
     lora = LoraConfig(
         r=job.settings.lora_rank,
@@ -367,6 +367,10 @@ def _filled(rows: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
     blank = {"input_ids": rows[0]["input_ids"][:2], "labels": [IGNORED] * 2, "weights": [0.0] * 2}
     heavier = [row | {"weights": [weight * step / true for weight in row["weights"]]} for row in rows[-true:]]
     return [*rows[:-true], *heavier, *[blank] * (step - true)]
+
+
+def _longest(job: TrainJob) -> int:
+    return max(len(row.input_ids) for row in (*job.train, *job.validation))
 
 
 def _dataset(rows: list[dict[str, Any]]) -> Any:
