@@ -196,3 +196,12 @@ def test_a_long_curve_is_thinned_with_its_ends_and_its_area_kept():
     assert points[0][2] is None
     x, y = [point[0] for point in points], [point[1] for point in points]
     assert np.trapezoid(y, x) == pytest.approx(auroc(side(positives), side(negatives)).value, abs=2e-3)
+
+
+def test_where_training_has_flushed_denormals_a_threshold_above_0_still_flags_no_0():
+    import torch
+
+    torch.set_flush_denormal(True)
+    found = at_fpr(side([0.0, 0.8, 0.0]), side([0.0] * 40), 0.01)
+    assert (found.tpr.value, found.fpr.value) == (pytest.approx(1 / 3), 0.0)
+    assert found.threshold is not None and 0 < found.threshold < 1e-300

@@ -1,6 +1,7 @@
 """How well a score tells positives from negatives, prompts as clusters. Pure, on arrays."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -157,7 +158,10 @@ def at_fpr(positives: Side, negatives: Side, target: float, *, level: float = 0.
     known = np.sort(negatives.scored.scores)[::-1]
     bar = known[min(math.floor(target * len(known) + 1e-9), len(known) - 1)]
     higher = max(known[0], positives.scored.scores.max()) > bar
-    threshold = float(np.nextafter(bar, math.inf)) if higher else None  # of the negatives alone: no positive chooses it
+    above = max(
+        float(np.nextafter(bar, math.inf)), sys.float_info.min
+    )  # a smaller one is 0 where denormals are flushed
+    threshold = above if higher else None  # of the negatives alone: no positive chooses it
     return at_threshold(positives, negatives, threshold, level=level)
 
 
