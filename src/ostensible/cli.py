@@ -199,6 +199,7 @@ def evaluate(
     skip_bad: bool | None = None,
     seed: int | None = None,
     dtype: str | None = None,
+    monitors: Annotated[tuple[str, ...], Parameter(name="--monitor")] = (),
     out: Path | None = None,
     until: str | None = None,
     replace: bool = False,
@@ -251,6 +252,8 @@ def evaluate(
         Of the draw of prompts and of sampling.
     dtype
         auto, float32 or bfloat16.
+    monitors
+        As of `run`: monitors beside the built-in ones.
     out
         Run folder; runs/NAME-MODEL-seedSEED by default.
     until
@@ -260,7 +263,7 @@ def evaluate(
     """
     given: dict[str, object] = {
         "revision": revision, "prompts": prompts, "test_prompts": test_prompts, "skip_bad": skip_bad, "seed": seed,
-        "dtype": dtype,
+        "dtype": dtype, "monitors": monitors or None,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     given |= {key: getattr(sampling, key) for key in sampling.model_fields_set}
@@ -282,6 +285,10 @@ def evaluate(
         base,
     )  # fmt: skip
     settings = bring(claims, given, model=model, name=name)
+    if monitors:
+        from ostensible.monitors.watch import check_monitors
+
+        check_monitors(settings)
     out, until = out or folder_of(settings), until or "report"
     runs.check_stage(until, settings)
     if settings.foreign and settings.foreign.derived:
