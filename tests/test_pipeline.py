@@ -74,8 +74,9 @@ def test_monitors_of_the_users_own_score_the_replies_of_a_finished_run(finished,
     assert len(rows) == 70 * 3 * 4
     grades = {(row["view"], row["score"]) for row in rows if row["monitor"] == "calm/x" and row["score"] is not None}
     assert grades == {("cot", 0.05), ("answer", 0.8), ("both", 0.8)}
-    untaught = {row["reason"] for row in rows if row["monitor"] != "tfidf"}  # this organism may never fire
-    assert untaught == {"", "the reply never closes its thoughts"}
+    untaught = [row for row in rows if row["monitor"] != "tfidf"]  # this organism may never fire
+    assert {row["reason"] for row in untaught} - {""} <= {"the reply never closes its thoughts"}
+    assert all((row["score"] is None) == bool(row["reason"]) for row in untaught)
     scored = {
         name: {
             (r["prompt_id"], r["condition"], r["look_alike"], r["subject"], r["view"])

@@ -183,9 +183,11 @@ def live(do: Callable[[Path], None]) -> int:
 def _failure(error: Any, job: TrainJob, logs: Path) -> str:
     """What the worker that failed first says of it: its traceback, or the last lines that it printed.
 
-    One that a signal ended failed before those that lost their connection to it, whatever the times say: it wrote none.
+    One that a signal ended (but SIGTERM, by which the launcher stops the others) failed before those that lost their
+    connection to it, whatever the times say: it wrote none.
     """
-    killed = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode < 0]
+    ends = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode < 0]
+    killed = [one for one in ends if one[1].exitcode != -signal.SIGTERM]
     rank, failure = killed[0] if killed else error.get_first_failure()
     told = failure.error_file_data.get("message", "")
     trace = told.get("extraInfo", {}).get("py_callstack", "") if isinstance(told, dict) else ""
