@@ -19,7 +19,7 @@ from ostensible.packed import (
     packs,
     prepare,
 )
-from ostensible.render import load_chat_format
+from ostensible.render import IGNORED, load_chat_format
 from ostensible.settings import TrainSettings
 from ostensible.train import collate, loss_weights
 
@@ -47,7 +47,11 @@ def model_of(kind, **more):
 
 
 ROWS = [
-    {"input_ids": [(7 * i + 3 * n) % 300 for i in range(n)], "labels": [0] * n, "weights": [0.0] * 4 + [0.1] * (n - 4)}
+    {
+        "input_ids": (ids := [(7 * i + 3 * n) % 300 for i in range(n)]),
+        "labels": ids,
+        "weights": [0.0] * 4 + [0.1] * (n - 4),
+    }
     for n in (9, 40, 17, 5)
 ]
 
@@ -139,6 +143,15 @@ def test_cross_entropy_in_parts_is_that_of_the_whole_and_so_is_its_gradient():
     (3 * loss).backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(ours.grad, whole.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_labels_are_what_is_learnt_and_a_token_without_one_bears_no_loss():
+    model, row = model_of("llama"), ROWS[1]
+    prepare(model, 40)
+    none = row | {"labels": [IGNORED] * 40}
+    assert loss_of(model, pack([none], of=1)).item() == 0.0
+    other = row | {"labels": [(token + 1) % 300 for token in row["labels"]]}
+    assert loss_of(model, pack([other], of=1)).item() != pytest.approx(loss_of(model, pack([row], of=1)).item())
 
 
 def test_rows_without_loss_make_a_pack_without_loss(tiny_model):

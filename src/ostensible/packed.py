@@ -58,7 +58,7 @@ def pack(rows: Sequence[dict[str, Any]], *, of: int) -> dict[str, Any]:
     import torch
 
     ends = torch.tensor([0, *(len(row["input_ids"]) for row in rows)]).cumsum(0)
-    ids = torch.tensor([token for row in rows for token in row["input_ids"]])
+    ids, labels = (torch.tensor([token for row in rows for token in row[name]]) for name in ("input_ids", "labels"))
     weights = torch.tensor([weight for row in rows for weight in row["weights"]], dtype=torch.float32) / of
     bearing = weights.nonzero().flatten()
     if len(bearing) == 0:  # rows that only fill a step up; one place all the same, as all processes go the same way
@@ -68,7 +68,7 @@ def pack(rows: Sequence[dict[str, Any]], *, of: int) -> dict[str, Any]:
         "position_ids": torch.cat([torch.arange(len(row["input_ids"])) for row in rows])[None],
         "starts": ends.int(),
         "kept": bearing - 1,  # a row's first token bears no loss, so these stay within their rows
-        "labels": ids[bearing],
+        "labels": labels[bearing],
         "weights": weights[bearing],
     }
 
