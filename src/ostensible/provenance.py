@@ -16,7 +16,7 @@ from ostensible.models import sha256
 
 MANIFEST_VERSION = 1
 PACKAGE = Path(__file__).parent
-DATA_FILES = {".jinja", ".css"}
+DATA_FILES = {".jinja", ".css", ".js"}
 """Files beside a module that are part of what it does."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "inspect-ai", "reasoning-gym")
 
