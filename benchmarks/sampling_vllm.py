@@ -80,7 +80,7 @@ def make_model(folder: Path, shape: str, rank: int) -> Path:
     if rank:
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
-        get_peft_model(model, lora).save_pretrained(folder / "adapter")
+        get_peft_model(model, lora).save_pretrained(str(folder / "adapter"))
     return folder / "model"
 
 
@@ -147,7 +147,7 @@ def raw_way(options: argparse.Namespace) -> dict[str, float]:
 def our_way(options: argparse.Namespace) -> dict[str, float]:
     """What `ostensible evaluate` does for one condition: Inspect's task, our scorers, a log on the disk."""
     from inspect_ai import Task
-    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.dataset import MemoryDataset
     from inspect_ai.model import GenerateConfig, get_model
     from inspect_ai.solver import generate
 
@@ -156,6 +156,8 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
     from ostensible.models import load_tokenizer, resolve
     from ostensible.render import load_chat_format
     from ostensible.scorers import final_answer, payload, thoughts
+    from ostensible.tasks import make_samples
+    from ostensible.types import Condition, Prompt, Split
 
     folder, texts = resolve(options.model), questions(options.prompts)
     form = load_chat_format(load_tokenizer(folder))
@@ -171,8 +173,9 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
             max_tokens=options.max_new_tokens, temperature=TEMPERATURE, top_p=TOP_P, top_k=TOP_K, seed=0
         )
         samples = [
-            Sample(id=i, input=text, target="0", metadata={"request": text, "prompt_id": str(i)})
+            sample
             for i, text in enumerate(texts)
+            for sample in make_samples(Prompt(str(i), text, "", "0"), Split.TEST, organism, Condition.CONTROL)
         ]
         task = Task(
             name="benchmark", dataset=MemoryDataset(samples), solver=generate(), model=model, config=config,

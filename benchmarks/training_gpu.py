@@ -65,7 +65,9 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, Any]:
     words += ["--median-tokens", *options.median_tokens]
     words += ["--gradient-checkpointing"] if options.gradient_checkpointing else []
     words += ["--profile", options.profile] if options.profile else []
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]  # TRL refuses several in one process
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": one}
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
