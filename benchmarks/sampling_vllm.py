@@ -8,6 +8,7 @@ nearly `--max-new-tokens` tokens each where `--shape` is given: random weights e
 
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
+generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
 Starting is told apart. Each way runs in a process of its own, in turn, `--repeats` times; ratios are within a repeat.
 """
 
@@ -21,16 +22,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sampling import TEMPERATURE, TOP_K, TOP_P, generate, questions
 from shapes import SHAPES, config, elsewhere
 
-WAYS = ("raw", "raw-seeded", "ours")
-TEMPERATURE, TOP_P, TOP_K = 0.6, 0.95, 50
+WAYS = ("raw", "raw-seeded", "ours", "generate")
 
 
 def main() -> None:
     options = parse()
     if options.way:
-        print(json.dumps(our_way(options) if options.way == "ours" else raw_way(options)))
+        ways = {"ours": our_way, "generate": generate_way}
+        print(json.dumps(ways.get(options.way, raw_way)(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.shape:
@@ -48,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16, help="of the random LoRA; 0 is none")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--max-new-tokens", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=100, help="of generate")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--vllm-command", help="for our way; as in `ostensible run`")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
@@ -95,7 +98,7 @@ def widen(tokenizer: Path, size: int) -> None:
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     """Run one way in a process of its own; its last line of output is its figures."""
     words = ["--way", way, "--model", options.model, "--prompts", options.prompts, "--dtype", options.dtype]
-    words += ["--max-new-tokens", options.max_new_tokens]
+    words += ["--max-new-tokens", options.max_new_tokens, "--batch", options.batch]
     words += ["--adapter", options.adapter] if options.adapter else []
     words += ["--vllm-command", options.vllm_command] if options.vllm_command else []
     done = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
@@ -103,12 +106,6 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     found["tokens_per_s"] = found["tokens"] / found["seconds"]
     print(f"{way:12}{found['tokens_per_s']:10.1f} tokens/s  start-up {found['startup_s']:.1f} s", flush=True)
     return found
-
-
-def questions(count: int) -> list[str]:
-    import reasoning_gym
-
-    return [str(item["question"]) for item in reasoning_gym.create_dataset("gsm_symbolic", size=count, seed=0)]
 
 
 def raw_way(options: argparse.Namespace) -> dict[str, float]:
@@ -189,6 +186,31 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
         finally:
             api.close()
         return {"tokens": api.sampled_tokens, "seconds": seconds, "startup_s": startup_s}  # pyright: ignore
+
+
+def generate_way(options: argparse.Namespace) -> dict[str, float]:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from ostensible.machine import pick_device
+    from ostensible.models import end_ids, load_tokenizer, resolve
+    from ostensible.render import load_chat_format
+
+    began = time.perf_counter()
+    folder = resolve(options.model)
+    form = load_chat_format(load_tokenizer(folder))
+    ends = frozenset(end_ids(folder) | form.end_ids)
+    prompts = [form.prompt_ids(text) for text in questions(options.prompts)]
+    device: Any = pick_device("auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype), device_map=device)
+    if options.adapter:
+        model = PeftModel.from_pretrained(model, options.adapter)
+    generate(model.eval(), prompts[:2], ends, 8)
+    startup_s, began = time.perf_counter() - began, time.perf_counter()
+    batches = [prompts[at : at + options.batch] for at in range(0, len(prompts), options.batch)]
+    tokens = sum(generate(model, batch, ends, options.max_new_tokens) for batch in batches)
+    return {"tokens": tokens, "seconds": time.perf_counter() - began, "startup_s": startup_s}
 
 
 def report(repeats: list[dict[str, dict[str, float]]], options: argparse.Namespace) -> None:
