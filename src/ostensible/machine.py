@@ -10,6 +10,9 @@ from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 
+KERNELS_KEPT = 128
+"""Kernels that oneDNN keeps on a CPU, one a shape: a step of training needs some 60. Its own 1,024 are a gigabyte."""
+
 
 def pick_device(device: str) -> str:
     """`auto` is the first CUDA GPU where there is one, else the CPU."""
@@ -54,6 +57,8 @@ def usable_cores() -> int:
 def set_threads(threads: int | None) -> int:
     """Set how many threads torch computes with, and make all of them round denormal numbers to zero.
 
+    To be called before torch has computed anything: only then does oneDNN, which asks once, keep few kernels.
+
     A LoRA run starts with a matrix of zeros; its first updates are denormal, on which a CPU is some 18 times slower.
     Threads take the setting over when they start, so those that are there already are ended first.
 
@@ -64,6 +69,7 @@ def set_threads(threads: int | None) -> int:
 
     from ostensible.openmp import release_workers
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
     count = threads or usable_cores()
     torch.set_num_threads(count)
     release_workers()
@@ -77,6 +83,11 @@ def release_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give pages of the heap that nothing lies on back to the system, in a tenth of a second; glibc alone can."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

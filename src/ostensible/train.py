@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
+from ostensible.machine import trim_heap
 from ostensible.models import check_safetensors
 from ostensible.packed import lighten_lora, loss_of, pack, packs, prepare
 from ostensible.render import IGNORED, Rendered
@@ -36,6 +37,8 @@ MOST_ADDED = 3
 """How many times longer than what two thoughts share an addition may be; beyond that they are just other thoughts."""
 PRINTED_STEPS = 10
 """Steps between two lines of progress where there is no terminal."""
+TRIMMED_STEPS = 8
+"""Steps on a CPU after which the heap is trimmed: rows of ever other lengths leave holes in it."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
         _reduce_in_float32(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress(say))
+    if job.device == "cpu":
+        trainer.add_callback(_trims())
     return trainer
 
 
@@ -392,6 +397,19 @@ def _progress(say: Callable[[str], None]) -> Any:
                 say(f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}")
 
     return Progress()
+
+
+def _trims() -> Any:
+    from transformers import TrainerCallback
+
+    class Trims(TrainerCallback):
+        """Keeps memory from growing with the number of steps."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % TRIMMED_STEPS == 0:
+                trim_heap()
+
+    return Trims()
 
 
 def _lora_weights(model: Any) -> dict[str, Any]:
