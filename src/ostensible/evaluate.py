@@ -217,13 +217,13 @@ def _set_aside_damaged(folder: Path) -> None:
         try:
             finished = read_eval_log(str(path), header_only=True).status == "success"
             if not finished:  # its samples are taken up
-                _read_through(path)
+                read_through(path)
         except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
             path.rename(path.with_name(f"{path.name}.damaged"))
             say(f"{path.name} cannot be read ({type(error).__name__}); set aside, its samples are drawn anew")
 
 
-def _read_through(path: Path) -> None:
+def read_through(path: Path) -> None:
     """Read all that a log has, one sample at a time: Inspect's reading of a whole log holds 80 KB of memory for each.
 
     Raises:
