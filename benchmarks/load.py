@@ -205,12 +205,16 @@ def over_time(looks: Sequence[Look]) -> dict[str, Any]:
 
 
 def growth(by_size: Mapping[int, Mapping[str, Any]]) -> dict[str, float]:
-    """GiB that each stage's peak grows by for 100,000 replies more, between the two largest sizes."""
+    """GiB that each stage's peak grows by for 100,000 replies more, between the two largest sizes.
+
+    Stages that were over between two looks are left out.
+    """
     if len(by_size) < 2:
         return {}
     less, more = (by_size[size] for size in sorted(by_size)[-2:])
     replies = more["replies"] - less["replies"]
-    return {name: round((gib - less["peak_gib"][name]) / replies * 1e5, 2) for name, gib in more["peak_gib"].items()}
+    peaks = {name: (less["peak_gib"][name], gib) for name, gib in more["peak_gib"].items()}
+    return {name: round((gib - own) / replies * 1e5, 2) for name, (own, gib) in peaks.items() if own and gib}
 
 
 def measured(root: Path, sizes: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -224,7 +224,7 @@ def _set_aside_damaged(folder: Path) -> None:
 
 
 def read_through(path: Path) -> None:
-    """Read all that a log has, one sample at a time: Inspect's reading of a whole log holds 80 KB of memory for each.
+    """Read all that a log has, one sample at a time: Inspect's reading of a whole log holds them all in memory.
 
     Raises:
         Exception: Of many kinds, where the log is damaged.
