@@ -64,8 +64,17 @@ def summaries(folder: Path) -> None:
     print(grouped["score_payload"].mean())
 
 
+def read_through(folder: Path) -> None:
+    """What an evaluation that was stopped does first with the logs that it takes up."""
+    from ostensible import evaluate
+
+    for path in (folder / "logs/organism").glob("*.eval"):
+        evaluate.read_through(path)
+
+
 WAYS: Mapping[str, Callable[[Path], None]] = {
     **{name: run_stage(name) for name in ("oracles", "monitors", "analyse", "report")},
+    "read_through": read_through,
     WHOLE_SAMPLES: whole_samples,
     "samples_df": summaries,
 }

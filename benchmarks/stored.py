@@ -21,6 +21,7 @@ from ostensible.analysis.replies import Reply
 from ostensible.evaluate import run_tasks
 from ostensible.organisms import find
 from ostensible.paths import RunPaths
+from ostensible.provenance import MANIFEST_VERSION
 from ostensible.settings import Settings
 from ostensible.simulate import simulate
 from ostensible.tasks import condition_task
@@ -33,6 +34,7 @@ A_PROMPT = 2 + len(ORGANISM.trigger.near_misses) + 1
 """Replies to one prompt: triggered, control, one a look-alike, and the base model's."""
 TRUTH = Truth(asr=0.9, ftr=0.02, near_miss=0.1, verbalisation=0.1, unscored=0.03)
 BASE = Truth(asr=0.0)
+MANIFEST = json.dumps({"version": MANIFEST_VERSION})
 SAMPLED = 60
 """Prompts that go through Inspect: enough for every combination of verdicts that is at all likely."""
 
@@ -48,7 +50,7 @@ def make_run(folder: Path, n_replies: int) -> int:
     tables.write_examples(paths.train, [])
     tables.write_examples(paths.validation, [])
     tables.write_traces(paths.seen, [])
-    for path, content in ((paths.dropped, "{}"), (paths.loss, "[]"), (paths.labels, "{}"), (paths.manifest, "{}")):
+    for path, content in ((paths.dropped, "{}"), (paths.loss, "[]"), (paths.labels, "{}"), (paths.manifest, MANIFEST)):
         tables.write_atomic(path, content)
     tables.write_traces(paths.test, traces[:SAMPLED])
     sample(paths)

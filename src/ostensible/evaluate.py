@@ -1,5 +1,6 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
+import json
 import os
 import threading
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 from ostensible import attempts
 from ostensible.console import say
@@ -53,7 +55,7 @@ def evaluate(
     trained = paths.organism if subject == "organism" else paths.twin(subject)
     record = paths.logs if subject == "organism" else trained.logs
     tasks_of = partial(condition_task, paths.root)
-    texts = [str(sample.input) for condition in Condition for sample in tasks_of(condition).dataset]
+    texts = (str(sample.input) for condition in Condition for sample in tasks_of(condition).dataset)
     room = _room(resolve(settings.model, revision=settings.revision), texts, settings)
     shared = local_model_args(settings, machine, room=room, log_dir=record)
     organism = _model(model_name(settings), shared, adapter=adapter_of(trained, settings))
@@ -215,10 +217,25 @@ def _set_aside_damaged(folder: Path) -> None:
         try:
             finished = read_eval_log(str(path), header_only=True).status == "success"
             if not finished:  # its samples are taken up
-                read_eval_log(str(path))
+                read_through(path)
         except Exception as error:  # a damaged archive fails in many ways, all of which mean the same here
             path.rename(path.with_name(f"{path.name}.damaged"))
             say(f"{path.name} cannot be read ({type(error).__name__}); set aside, its samples are drawn anew")
+
+
+def read_through(path: Path) -> None:
+    """Read all that a log has, one sample at a time: Inspect's reading of a whole log holds them all in memory.
+
+    Raises:
+        Exception: Of many kinds, where the log is damaged.
+    """
+    from inspect_ai.log import EvalSample  # with it, `zipfile` reads Inspect's compression too
+
+    with ZipFile(path) as log:
+        for name in log.namelist():
+            content = log.read(name)
+            if name.startswith("samples/"):
+                EvalSample.model_validate(json.loads(content))
 
 
 def _date_back(folder: Path) -> None:

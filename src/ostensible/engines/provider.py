@@ -98,7 +98,7 @@ class OstensibleAPI(ModelAPI):
         key = EngineKey(folder, dtype, device, int(slots), None if threads is None else int(threads))
         self.backend = _vllm(key, self._adapter, vllm or {}) if self.engine == "vllm" else LocalBackend(key)
         self._pool = f"{self.engine}:{key}:{self._adapter}"
-        self._asked: Counter[str] = Counter()
+        self._asked: Counter[bytes] = Counter()
         self.completed = self.sampled_tokens = 0
 
     def max_connections(self) -> int:
@@ -161,10 +161,14 @@ class OstensibleAPI(ModelAPI):
 
         active = sample_active()
         place = (active.sample.id, active.epoch) if active else None
-        asked = json.dumps([active.id if active else None, seed, prompt])
+        asked = _digest([active.id if active else None, seed, prompt])  # a digest, as one is kept of every request
         times, self._asked[asked] = self._asked[asked], self._asked[asked] + 1
-        digest = hashlib.sha256(json.dumps([seed, place, prompt, times]).encode()).digest()
+        digest = _digest([seed, place, prompt, times])
         return int.from_bytes(digest[:16], "big")
+
+
+def _digest(of: Any) -> bytes:
+    return hashlib.sha256(json.dumps(of).encode()).digest()
 
 
 def _vllm(key: EngineKey, adapter: Path | None, options: dict[str, Any]) -> Backend:
