@@ -1,6 +1,9 @@
 """The loss, the checkpoints, and an adapter that plain peft loads."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -198,3 +201,27 @@ def test_a_checkpoint_that_a_kill_left_in_pieces_is_not_resumed_from(tmp_path):
         (tmp_path / f"checkpoint-{step}/{name}").write_bytes(b"PK\3\4 cut off")
     assert last_whole_checkpoint(tmp_path).name == "checkpoint-2"
     assert last_whole_checkpoint(tmp_path / "none") is None
+
+
+KERNELS = """
+import torch
+from ostensible.machine import KERNELS_KEPT, set_threads
+set_threads(1)
+weight = torch.ops.mkldnn._reorder_linear_weight(torch.ones(16, 16), 1)
+for rows in [*range(1, KERNELS_KEPT + 2), 1]:
+    torch.ops.mkldnn._linear_pointwise(torch.ones(rows, 16), weight, None, "none", [], "")
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "last"), [({}, "cache_miss"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "999"}, "cache_hit")]
+)
+def test_few_kernels_are_kept_unless_the_user_says_otherwise(asked, last):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")} | asked
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS], env=env | {"ONEDNN_VERBOSE": "2"}, capture_output=True, text=True, check=True
+    )
+    made = [line for line in done.stdout.splitlines() if "create:cache" in line and "inner_product" in line]
+    if not made:
+        pytest.skip("this build of torch has no oneDNN that says what it makes")
+    assert last in made[-1]
