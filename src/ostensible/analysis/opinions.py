@@ -111,7 +111,7 @@ def read_opinions(paths: RunPaths) -> Opinions:
             errors={name: Errors(**counts) for name, counts in errors.items()},
             judged=read_judged(paths),
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, CorruptRun):
             raise
         raise CorruptRun(

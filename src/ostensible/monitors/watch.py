@@ -15,6 +15,7 @@ from ostensible import tables
 from ostensible.analysis.monitoring import tally
 from ostensible.analysis.opinions import key_of
 from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
+from ostensible.errors import CorruptRun
 from ostensible.inspect_models import load_model, opened, run_asked
 from ostensible.judge import FAILING_SHARE, GRADER, replay
 from ostensible.monitors import custom, keyword, tfidf, told
@@ -119,10 +120,16 @@ def read_verdicts(folder: Path, replies: Sequence[Reply]) -> Said:
         CorruptRun: A log is damaged.
     """
     found: dict[str, dict[Key, Suspicion]] = {}
-    for log in finished_logs(folder):
-        said = {key_of(sample.metadata): _suspicion(sample) for sample in log.samples or []}
-        found[log.eval.task.rpartition("/")[2]] = said
-    return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
+    try:
+        for log in finished_logs(folder):
+            said = {key_of(sample.metadata): _suspicion(sample) for sample in log.samples or []}
+            found[log.eval.task.rpartition("/")[2]] = said
+        return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptRun(
+            f"A log in {folder} is not what a monitor left there ({type(error).__name__}: {error}). It is damaged: "
+            "delete the folder and run the same command again; the monitor is asked anew."
+        ) from error
 
 
 def _suspicion(sample: Any) -> Suspicion:

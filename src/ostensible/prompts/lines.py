@@ -68,9 +68,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             for number, raw in enumerate(file, start=1):
                 if raw.strip():
                     yield number, raw
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a zero byte is the latter
         raise BadData(
-            f"{path} cannot be read: {error.strerror or error}. Check the path after the source's name."
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. Check the path after the source's name."
         ) from error
 
 
