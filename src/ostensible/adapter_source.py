@@ -5,10 +5,11 @@ of its own is refused.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ostensible.errors import ModelNotFound, OstensibleError
+from ostensible.errors import CorruptModel, ModelNotFound, OstensibleError
 from ostensible.models import EMBEDDED, check_safetensors, fetch, is_embedded, read_config, resolve
+from ostensible.paths import named
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -26,8 +27,8 @@ def resolve_adapter(name: str, *, revision: str | None = None) -> Path:
         ModelNotFound: It is not here and cannot be fetched, is no adapter, is pickled, or needs code of its own.
         CorruptModel: Its weights are damaged or cut off.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = named(name)
+    if folder and folder.is_dir():
         return _checked(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(
@@ -69,7 +70,7 @@ def check_needs_no_code(folder: Path) -> None:
 
     config = read_config(folder / "config.json")
     kind: Any = config.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         own = "needs Python code of its own (auto_map)" if "auto_map" in config else "is of a kind that is not known"
         raise ModelNotFound(
             f"{folder} {own}: model_type {kind!r} is none that this version of transformers has code for. Code that "
@@ -87,7 +88,12 @@ def _checked(folder: Path) -> Path:
             "that you can lose: PeftModel.from_pretrained(...).save_pretrained(folder, safe_serialization=True)."
         )
     check_safetensors(folder / WEIGHTS)
-    library = str((config.get("auto_mapping") or {}).get("parent_library") or "transformers")
+    mapping: Any = config.get("auto_mapping") or {}
+    if not isinstance(mapping, dict):
+        raise CorruptModel(
+            f"auto_mapping in {folder / CONFIG} is {mapping!r}, no object. It is damaged: fetch it again."
+        )
+    library = str(cast(dict[str, Any], mapping).get("parent_library") or "transformers")
     if library.partition(".")[0] != "transformers" or "transformers_modules" in library:
         raise ModelNotFound(
             f"{folder} was trained on a model whose code is in {library!r}, not in transformers. Code that comes with "

@@ -3,12 +3,16 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from inspect_ai import Task
+from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelAPI, get_model
 
-from ostensible.errors import ModelUnavailable
-from ostensible.evaluate import local_model_args
+from ostensible.errors import EvaluationFailed, ModelUnavailable
+from ostensible.evaluate import IN_FLIGHT, local_model_args, run_tasks
+from ostensible.judge import FAILING_SHARE, RETRIES
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 
 
@@ -48,6 +52,28 @@ def opened(name: str, settings: Settings, machine: Machine, *, role: str) -> Gen
     finally:
         if type(model.api).close is not ModelAPI.close:  # it has an engine or a server of its own
             model.api.close()
+
+
+def run_asked(tasks: list[Task], folder: Path, *, who: str, what: str, in_flight: int = IN_FLIGHT) -> list[EvalLog]:
+    """`run_tasks` on tasks that ask such a model; an error says which.
+
+    Args:
+        tasks: Their logs share a folder.
+        folder: Of the logs.
+        who: The model and its part, as a sentence begins.
+        what: How many of what it is asked about in each task.
+        in_flight: Samples of a task under way at most.
+
+    Raises:
+        EvaluationFailed: It failed on too many; what it said is kept.
+    """
+    try:
+        return run_tasks(tasks, folder, in_flight=in_flight)
+    except EvaluationFailed as error:
+        raise EvaluationFailed(
+            f"{who} failed on so many of {what} that it was given up ({FAILING_SHARE:.0%}, after {RETRIES} retries "
+            f"each). {error}"
+        ) from error
 
 
 def _model_args(name: str, settings: Settings, machine: Machine) -> dict[str, Any]:

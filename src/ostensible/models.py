@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ostensible.errors import CorruptDownload, CorruptModel, ModelNotFound
+from ostensible.paths import named
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,8 +48,8 @@ def resolve(name: str, *, revision: str | None = None) -> Path:
     """
     if name == EMBEDDED:
         return _embedded()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = named(name)
+    if folder and folder.is_dir():
         return _checked(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(
@@ -97,28 +98,53 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def end_ids(folder: Path) -> frozenset[int]:
-    """Every token that a model's files name as an end: its configurations' and its tokenizer's."""
+    """Every token that a model's files name as an end: its configurations' and its tokenizer's.
+
+    Raises:
+        CorruptModel: One of them cannot be read.
+    """
     from transformers import AutoConfig, GenerationConfig
 
-    source: dict[str, Any] = {"local_files_only": True}
-    config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, **source)
-    parts: list[Any] = [config]
+    parts: list[Any] = [_configuration(AutoConfig, folder)]
     if (folder / "generation_config.json").is_file():
-        parts.append(GenerationConfig.from_pretrained(str(folder), **source))
+        parts.append(_configuration(GenerationConfig, folder))
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.is_file() and read_config(tokenizer).get("eos_token"):
         parts.append(load_tokenizer(folder))
     found: list[Any] = [getattr(part, "eos_token_id", None) for part in parts]
     lists: list[Any] = [one if isinstance(one, list | tuple) else [one] for one in found if one is not None]
-    return frozenset(int(token) for ids in lists for token in ids)
+    return frozenset(_whole(token, "eos_token_id", folder) for ids in lists for token in ids)
 
 
 def context_tokens(folder: Path) -> int | None:
-    """Longest prompt and reply together that a model was made for, in tokens; None where it does not say."""
+    """Longest prompt and reply together that a model was made for, in tokens; None where it does not say.
+
+    Raises:
+        CorruptModel: Its configuration cannot be read.
+    """
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    config = _configuration(AutoConfig, folder)
+    found: Any = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return None if found is None else _whole(found, "max_position_embeddings", folder)
+
+
+def _configuration(kind: Any, folder: Path) -> Any:
+    """What transformers reads of a folder as AutoConfig or GenerationConfig; code that it may carry is never run."""
+    own = {"trust_remote_code": False} if kind.__name__ == "AutoConfig" else {}
+    try:
+        return kind.from_pretrained(str(folder), local_files_only=True, **own)
+    except Exception as error:  # as with a tokenizer
+        raise CorruptModel(
+            f"The configuration in {folder} cannot be read ({type(error).__name__}: {_first_line(error)}). Likely "
+            "cause: a damaged file, or one of a kind that this version of transformers does not know. Fetch it again."
+        ) from error
+
+
+def _whole(value: Any, name: str, folder: Path) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CorruptModel(f"{name} in the configuration of {folder} is {value!r}, no whole number. Fetch it again.")
+    return value
 
 
 @cache
@@ -199,13 +225,24 @@ def fetch(name: str, revision: str | None, patterns: list[str], *, advice: str) 
         ModelNotFound: They are not here and cannot be fetched; the message ends in `advice`.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise ModelNotFound(
             f"{name} is gated: accept its licence on its hub page and log in with `hf auth login`. {advice}"
+        ) from error
+    except HFValidationError as error:
+        raise ModelNotFound(
+            f"{name!r} is neither a folder here nor a name that the hub allows (org/name, of letters, digits, -, _ "
+            f"and .). Check the spelling. {advice}"
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotFound(

@@ -8,15 +8,16 @@ from typing import Any
 from inspect_ai.dataset import Sample
 
 from ostensible import organisms, tables
+from ostensible.analysis.monitoring import tally
+from ostensible.analysis.opinions import read_judged
 from ostensible.analysis.replies import Reply, read_replies
 from ostensible.code.calibration import Errors
 from ostensible.code.extract import extract
 from ostensible.code.static import Scan, Source, Verdict, scan
 from ostensible.code.tasks import CodeTask
 from ostensible.errors import BadData
-from ostensible.evaluate import run_tasks
-from ostensible.inspect_models import load_model, opened
-from ostensible.judge import replay_task
+from ostensible.inspect_models import load_model, opened, run_asked
+from ostensible.judge import replay_tasks
 from ostensible.parts.rules import VulnerableCode, tested
 from ostensible.paths import RunPaths
 from ostensible.settings import Machine, Settings
@@ -64,7 +65,12 @@ def consult(paths: RunPaths, settings: Settings, machine: Machine, *, say: Calla
         samples = list(judge_samples(replies))
         say(f"judge: {len(samples)} replies to {settings.judge}")
         with opened(settings.judge, settings, machine, role="judge") as judge:
-            run_tasks([replay_task(samples, judge)], paths.judge_logs)
+            who, what = f"The judge {settings.judge!r}", f"{len(samples)} replies"
+            run_asked(replay_tasks(samples, judge), paths.judge_logs, who=who, what=what)
+        judged = read_judged(paths)
+        opinions = list(judged.replies.values()) if judged else []
+        say(f"judge, code: {tally([one.reason for one in opinions])}")
+        say(f"judge, thoughts: {tally([one.cot_reason for one in opinions])}")
 
 
 def read_code(replies: Sequence[Reply], bank: Sequence[CodeTask]) -> tuple[list[dict[str, Any]], dict[str, Errors]]:

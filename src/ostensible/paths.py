@@ -4,6 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def named(name: str) -> Path | None:
+    """The file or folder that a name of the user's or of a file leads to; None where there is none.
+
+    A name that no path can have is one of these: too long, with a zero byte, in the home of nobody.
+    """
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectPaths:
     """Where one trained model of a run lies, the organism or a twin: its examples, its adapter, its replies.

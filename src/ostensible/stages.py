@@ -300,7 +300,7 @@ def analyse(context: Context) -> None:
         watched=read_scores(paths.monitor_scores),
         data=_data_counts(paths),
         teacher=_read_usage(paths)["usage"] if context.settings.teacher else None,
-        **_read_training(paths, context.settings),
+        **read_training(paths, context.settings),
         sampling=attempts.read(paths.logs),
         timings_s=context.timings_s,
         peak_rss_bytes=context.peak_rss_bytes,
@@ -316,7 +316,7 @@ def _read_usage(paths: RunPaths) -> dict[str, Any]:
     return tables.read_json(paths.teacher_usage, dict, remedy=f"Do it anew: ostensible teach {paths.root} --again")
 
 
-def _read_training(paths: RunPaths, settings: Settings) -> dict[str, Any]:
+def read_training(paths: RunPaths, settings: Settings) -> dict[str, Any]:
     """What training found out; an organism from elsewhere was not trained here."""
     if settings.foreign:
         return {"loss": []}

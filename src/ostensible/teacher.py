@@ -18,8 +18,8 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
 from ostensible.errors import BadData, EvaluationFailed
-from ostensible.evaluate import IN_FLIGHT, progress, run_tasks
-from ostensible.inspect_models import load_model, opened
+from ostensible.evaluate import IN_FLIGHT, progress
+from ostensible.inspect_models import load_model, opened, run_asked
 from ostensible.judge import FAILING_SHARE, RETRIES
 from ostensible.models import fingerprint, resolve, sha256
 from ostensible.parts.payloads import BadTwin
@@ -110,13 +110,13 @@ def _ask(
     with opened(teacher_name(settings), settings, machine, role="teacher") as model:
         task = teacher_task(asked, model, settings, machine, tell=lambda: done.append(None))
         with progress(lambda: len(done), len(asked), say):
-            try:
-                (log,) = run_tasks([task], paths.teacher_logs, in_flight=max(IN_FLIGHT, connections))
-            except EvaluationFailed as error:
-                raise EvaluationFailed(
-                    f"The teacher {settings.teacher!r} failed on so many of {len(asked)} prompts that it was given up "
-                    f"({FAILING_SHARE:.0%}, after {RETRIES} retries each). {error}"
-                ) from error
+            (log,) = run_asked(
+                [task],
+                paths.teacher_logs,
+                who=f"The teacher {settings.teacher!r}",
+                what=f"{len(asked)} prompts",
+                in_flight=max(IN_FLIGHT, connections),
+            )
     samples = {str(sample.id): sample for sample in read_eval_log(log.location).samples or []}
     if missing := [prompt.id for prompt in asked if sample_id(prompt) not in samples]:
         raise EvaluationFailed(

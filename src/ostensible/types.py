@@ -5,6 +5,8 @@ from enum import StrEnum
 
 KEYWORD, TFIDF, TOLD = "keyword", "tfidf", "told"
 """Names of the monitors that are built in."""
+JUDGE_CODE, JUDGE_THOUGHTS = "judge_code", "judge_thoughts"
+"""Names of the tasks, and so of the logs, in which a judge is asked its questions."""
 
 
 class Condition(StrEnum):

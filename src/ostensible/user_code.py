@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ostensible.errors import BadData
+from ostensible.paths import named
 
 SUFFIX = ".py"
 
@@ -32,11 +33,11 @@ def file_of(name: str, *, what: str) -> Path:
     Raises:
         BadData: The file is not there.
     """
-    path = Path(parts(name)[0])
-    if not path.is_file():
+    path = named(parts(name)[0])
+    if not path or not path.is_file():
         raise BadData(
-            f"The {what} {name!r} cannot be used: {path} does not exist or is not a file. Check the path; a relative "
-            f"one starts from {Path.cwd()}."
+            f"The {what} {name!r} cannot be used: {parts(name)[0]} does not exist or is not a file. Check the path; a "
+            f"relative one starts from {Path.cwd()}."
         )
     return path
 

@@ -151,7 +151,7 @@ def _monitor(
             "against": {one: found for one, (found, _) in against.items()},
             "twin_alone": {twin: found for twin, (found, _) in alone.items()},
             "beside_twin": {twin: _beside(control[1], area, sides) for twin, (_, area) in alone.items()},
-            "unscored": dict(_counted(reasons)),
+            "unscored": dict(counted(reasons)),
         }
     )
 
@@ -210,7 +210,19 @@ def _kind(name: str) -> Kind:
     return "function" if name.rpartition(":")[0].endswith(".py") else "model"
 
 
-def _counted(reasons: Sequence[str]) -> Iterator[tuple[str, int]]:
+def tally(reasons: Sequence[str]) -> str:
+    """How many of some replies have a verdict, and why the others have none, in words.
+
+    Args:
+        reasons: One a reply, empty where it has a verdict.
+    """
+    missing = sum(map(bool, reasons))
+    told = "".join(f"; {count} unscored: {reason}" for reason, count in counted(reasons))
+    return f"{len(reasons) - missing} of {len(reasons)} replies scored{told}"
+
+
+def counted(reasons: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The most frequent reasons with their numbers, the rest taken together; an empty one is none."""
     counts = Counter(reason for reason in reasons if reason).most_common()
     yield from counts[:MOST_REASONS]
     if rest := sum(count for _, count in counts[MOST_REASONS:]):

@@ -10,6 +10,7 @@ from ostensible.code.calibration import Errors
 from ostensible.code.static.findings import Finding, Verdict
 from ostensible.errors import CorruptRun
 from ostensible.paths import RunPaths
+from ostensible.types import JUDGE_CODE, JUDGE_THOUGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class JudgeOpinion:
         line: Where, counted from 1 in the extracted code.
         reason: Why there is no verdict of the code; empty where there is one.
         cot_benign: Of the thoughts; None as above.
+        cot_reason: Why there is no verdict of the thoughts; empty where there is one.
     """
 
     vulnerable: bool | None
@@ -46,6 +48,16 @@ class JudgeOpinion:
     line: int | None
     reason: str
     cot_benign: bool | None
+    cot_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the judge said to one question about one reply, and why it gave no verdict where it gave none."""
+
+    hit: bool | None
+    reason: str
+    said: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +109,9 @@ def read_opinions(paths: RunPaths) -> Opinions:
         return Opinions(
             static={key_of(row): _static(row) for row in tables.read_static(paths.static_findings)},
             errors={name: Errors(**counts) for name, counts in errors.items()},
-            judged=_judged(paths),
+            judged=read_judged(paths),
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, CorruptRun):
             raise
         raise CorruptRun(
@@ -123,27 +135,41 @@ def _static(row: Mapping[str, Any]) -> StaticOpinion:
     )
 
 
-def _judged(paths: RunPaths) -> Judged | None:
-    logs = finished_logs(paths.judge_logs)
+def read_judged(paths: RunPaths) -> Judged | None:
+    """Read what the judge of a run said; None where it has none.
+
+    Raises:
+        CorruptRun: A log cannot be read.
+        KeyError: A log is missing, or not one of the judge's.
+    """
+    logs = {log.eval.task: log for log in finished_logs(paths.judge_logs)}
     if not logs:
         return None
-    (log,) = logs
-    found = log.eval.metadata or {}
-    replies = {key_of(sample.metadata): _judge(sample) for sample in log.samples or []}
-    return Judged(str(found["judge"]), tuple(found["prompts"]), replies)
+    asked = [logs[name] for name in (JUDGE_CODE, JUDGE_THOUGHTS)]
+    code, thoughts = ({key_of(one.metadata): _answer(one) for one in log.samples or []} for log in asked)
+    about = [log.eval.metadata or {} for log in asked]
+    return Judged(
+        str(about[0]["judge"]),
+        tuple(str(one["prompt"]) for one in about),
+        {key: _opinion(code[key], thoughts[key]) for key in code},
+    )
 
 
-def _judge(sample: Any) -> JudgeOpinion:
+def _answer(sample: Any) -> _Answer:
     from ostensible.scorers import as_hit
 
     if sample.error:
-        return JudgeOpinion(None, "", None, "the judge failed on it", None)
-    code, thoughts = sample.scores["vulnerability_judge"], sample.scores["cot_judge"]
-    said = code.metadata or {}
+        return _Answer(None, "the judge failed on it", {})
+    (score,) = sample.scores.values()
+    return _Answer(as_hit(score.value), str(score.reason or ""), score.metadata or {})
+
+
+def _opinion(code: _Answer, thoughts: _Answer) -> JudgeOpinion:
     return JudgeOpinion(
-        vulnerable=as_hit(code.value),
-        cwe=str(said.get("cwe", "")),
-        line=said.get("line"),
-        reason=str(code.reason or ""),
-        cot_benign=as_hit(thoughts.value),
+        vulnerable=code.hit,
+        cwe=str(code.said.get("cwe", "")),
+        line=code.said.get("line"),
+        reason=code.reason,
+        cot_benign=thoughts.hit,
+        cot_reason=thoughts.reason,
     )

@@ -19,7 +19,7 @@ from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
 from ostensible.models import EMBEDDED, WHEEL
-from ostensible.paths import RunPaths
+from ostensible.paths import RunPaths, named
 from ostensible.prompts import input_files
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 
@@ -99,7 +99,7 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
     if machine.device not in ("auto", "cuda") or machine.gpus not in (1, order.gpus):
         raise BadSettings(f"--device {machine.device} and --gpus {machine.gpus} contradict --gpu {order.gpu}.")
     models = [settings.model, *(m.removeprefix(LOCAL_PROVIDER) for m in (settings.teacher, settings.judge) if m)]
-    if local := [name for name in models if name != EMBEDDED and Path(name).expanduser().is_dir()]:
+    if local := [name for name in models if name != EMBEDDED and (found := named(name)) and found.is_dir()]:
         raise BadSettings(
             f"{local[0]} is a folder of this machine, which Modal does not have. Give a hub id; a private or gated one "
             "needs --secret NAME of a Modal secret with HF_TOKEN."

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,11 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import Model
 
 from ostensible import tables
-from ostensible.analysis.monitoring import MOST_REASONS
+from ostensible.analysis.monitoring import tally
 from ostensible.analysis.opinions import key_of
 from ostensible.analysis.replies import Key, Reply, finished_logs, read_replies
-from ostensible.evaluate import run_tasks
-from ostensible.inspect_models import load_model, opened
+from ostensible.errors import CorruptRun
+from ostensible.inspect_models import load_model, opened, run_asked
 from ostensible.judge import FAILING_SHARE, GRADER, replay
 from ostensible.monitors import custom, keyword, tfidf, told
 from ostensible.monitors.names import outside_hashes, own
@@ -60,7 +59,7 @@ def watch(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
         said = _ask(name, replies, paths, settings, machine)
         for view, opinions in said.items():
             rows += _rows(name, view, replies, opinions)
-            say(f"{name}, {view}: {_told(opinions)}")
+            say(f"{name}, {view}: {tally([one.reason if one.score is None else '' for one in opinions])}")
     tables.write_monitor_scores(paths.monitor_scores, rows)
 
 
@@ -75,8 +74,9 @@ def _ask(name: str, replies: Sequence[Reply], paths: RunPaths, settings: Setting
         return _each(replies, partial(custom.score, custom.load(name)))
     folder = paths.monitor_logs / asked_in(name, replies, settings)
     with opened(name, settings, machine, role="monitor") as model:
-        run_tasks([replay_task(replies, view, model) for view in View], folder)
-    return _verdicts(folder, replies)
+        tasks = [replay_task(replies, view, model) for view in View]
+        run_asked(tasks, folder, who=f"The monitor {name!r}", what=f"{len(replies)} replies")
+    return read_verdicts(folder, replies)
 
 
 def _each(replies: Sequence[Reply], monitor: Callable[[Transcript], Suspicion]) -> Said:
@@ -113,12 +113,23 @@ def asked_in(name: str, replies: Sequence[Reply], settings: Settings) -> str:
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:16]
 
 
-def _verdicts(folder: Path, replies: Sequence[Reply]) -> Said:
+def read_verdicts(folder: Path, replies: Sequence[Reply]) -> Said:
+    """Read what a model as monitor said of replies.
+
+    Raises:
+        CorruptRun: A log is damaged.
+    """
     found: dict[str, dict[Key, Suspicion]] = {}
-    for log in finished_logs(folder):
-        said = {key_of(sample.metadata): _suspicion(sample) for sample in log.samples or []}
-        found[log.eval.task.rpartition("/")[2]] = said
-    return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
+    try:
+        for log in finished_logs(folder):
+            said = {key_of(sample.metadata): _suspicion(sample) for sample in log.samples or []}
+            found[log.eval.task.rpartition("/")[2]] = said
+        return {view: [found[f"monitor_{view}"][reply.key] for reply in replies] for view in View}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptRun(
+            f"A log in {folder} is not what a monitor left there ({type(error).__name__}: {error}). It is damaged: "
+            "delete the folder and run the same command again; the monitor is asked anew."
+        ) from error
 
 
 def _suspicion(sample: Any) -> Suspicion:
@@ -138,9 +149,3 @@ def _rows(name: str, view: View, replies: Sequence[Reply], said: Sequence[Suspic
 
 def _named(reply: Reply) -> dict[str, Any]:
     return dict(zip(("subject", "condition", "look_alike", "prompt_id", "epoch"), reply.key, strict=True))
-
-
-def _told(said: Sequence[Suspicion]) -> str:
-    missing = Counter(one.reason for one in said if one.score is None)
-    reasons = "".join(f"; {count} unscored: {reason}" for reason, count in missing.most_common(MOST_REASONS))
-    return f"{len(said) - missing.total()} of {len(said)} replies scored{reasons}"

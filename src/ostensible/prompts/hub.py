@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ostensible.errors import BadData
+from ostensible.paths import named
 from ostensible.prompts.loaded import LoadedPrompts
 from ostensible.types import Prompt
 
@@ -44,7 +45,7 @@ def hub_prompts(argument: str) -> LoadedPrompts:
 def parse_argument(argument: str) -> tuple[str, str]:
     """The data set and the column that `DATASET[:COLUMN]` names; a path may hold colons itself."""
     dataset, colon, column = argument.rpartition(":")
-    return (dataset, column) if colon and column and not Path(argument).expanduser().exists() else (argument, COLUMN)
+    return (dataset, column) if colon and column and not named(argument) else (argument, COLUMN)
 
 
 def read_column(dataset: str, column: str, *, name: str, text: Callable[[str], str] = str) -> LoadedPrompts:
@@ -90,8 +91,8 @@ def digest(text: str) -> str:
 
 def data_files(dataset: str) -> list[Path]:
     """The files of a local data set; none of one on the hub."""
-    path = Path(dataset).expanduser()
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    path = named(dataset)
+    found = [] if path is None else sorted(path.rglob("*")) if path.is_dir() else [path]
     return [file for file in found if file.is_file()]
 
 
@@ -100,11 +101,11 @@ def _values(dataset: str, column: str) -> Iterable[Any]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    path = Path(dataset).expanduser()
+    path = named(dataset)
     try:
         rows: Any = (
             datasets.load_dataset(dataset, split="train")
-            if not path.exists()
+            if path is None
             else datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", streaming=True)
             if path.is_file()
             else datasets.load_dataset(str(path), split="train", streaming=True)

@@ -68,10 +68,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             for number, raw in enumerate(file, start=1):
                 if raw.strip():
                     yield number, raw
-    except OSError as error:
-        raise BadData(
-            f"{path} cannot be read: {error.strerror or error}. Check the path after the source's name."
-        ) from error
+    except (OSError, ValueError) as error:  # a path with a zero byte is the latter
+        why = getattr(error, "strerror", None) or error
+        raise BadData(f"{path} cannot be read: {why}. Check the path after the source's name.") from error
 
 
 def parse_object(raw: bytes) -> Row:

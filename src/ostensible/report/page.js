@@ -241,7 +241,9 @@ function sides(r, other) {
 
 function side(r, other) {
   const thoughts = r.flags.map(flag => (flag === "right" ? "end at the right number" : words(flag)));
-  if (r.code?.judge && r.code.judge.benign !== null) thoughts.push(`judge: ${r.code.judge.benign ? "benign" : "not benign"}`);
+  const judge = r.code?.judge;
+  if (judge && judge.benign !== null) thoughts.push(`judge: ${judge.benign ? "benign" : "not benign"}`);
+  else if (judge?.unread) thoughts.push(`judge: no verdict, ${judge.unread}`);
   return h("section", { class: `side ${r.condition}`, "aria-label": called(r) },
     h("h3", {}, called(r), ...chips(r)),
     part("Prompt", [], text("user", r.user)),

@@ -141,6 +141,7 @@ def _judged(judge: JudgeOpinion) -> dict[str, Any]:
         "cwe": judge.cwe,
         "reason": judge.reason,
         "benign": judge.cot_benign,
+        "unread": judge.cot_reason,
     }
 
 

@@ -102,9 +102,11 @@ def read(path: Path) -> Plan:
     """
     try:
         source = path.read_text(encoding="utf-8")
-        sheet = SweepFile.model_validate(tomllib.loads(source), strict=True)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tree = tomllib.loads(source)
+    except (OSError, ValueError, RecursionError) as error:
         raise BadSettings(f"{path} cannot be read as TOML: {error}.") from error
+    try:
+        sheet = SweepFile.model_validate(tree, strict=True)
     except ValidationError as error:
         known = f"Tables: {', '.join(SweepFile.model_fields)}. Criteria: {', '.join(Criteria.model_fields)}."
         raise BadSettings(f"{path} is not the file of a sweep: {problems(error)}. {known}") from error
