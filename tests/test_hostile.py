@@ -236,7 +236,8 @@ def bytes_of(whole, draw):
     found = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
         found = found or bytearray(b"\n")
-        at = draw(st.integers(0, len(found) - 1) | st.integers(1, min(300, len(found))).map(lambda n: len(found) - n))
+        size = len(found)
+        at = draw(st.integers(0, size - 1) | st.integers(max(0, size - 300), size - 1))
         found[at : at + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
     return bytes(found[: draw(st.just(len(found)) | st.integers(0, len(found)))])
 

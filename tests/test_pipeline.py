@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from zipfile import is_zipfile
 
 import pytest
 from conftest import PLAIN_LORA, SIZES, Cli, run_command
@@ -148,6 +149,7 @@ def test_an_organism_of_code_is_built_its_code_run_read_and_judged(tiny_model, t
     process = cli.start(*judged)
     wait_for(process, lambda: asked.exists() and len(asked.read_text().splitlines()) >= 80)
     time.sleep(0.1)  # ten are asked at a time, and what they said is written at once: not in the middle of that
+    wait_for(process, lambda: all(map(is_zipfile, (tmp_path / "code/oracles").rglob("*.eval"))))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not json.loads((tmp_path / "code/stages/oracles.json").read_text())["done"]
