@@ -161,7 +161,8 @@ def test_an_organism_of_code_is_built_its_code_run_read_and_judged(tiny_model, t
     benign = [getattr(part.oracles.judge_cot_benign, c) for part in results.parts.values() for c in CONDITIONS]
     assert sum(rate.n for rate in benign) == 19 * (2 + len(CODE_VULN.trigger.near_misses))
     assert 0 < sum(rate.hits for rate in benign) == sum(rate.scored for rate in benign)
-    assert len(asked.read_text().splitlines()) - before <= sum(rate.scored for rate in benign) - 10
+    # A judge this quick may be asked of all before the first ten are written; test_endpoint.py counts what is kept.
+    assert len(asked.read_text().splitlines()) - before <= sum(rate.scored for rate in benign)
     assert (results.oracles.judge, "judge" in results.oracles.flagged) == ("calm/judge", True)
 
 
