@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import pytest
 from conftest import PLAIN_LORA, SIZES, Cli, run_command
@@ -109,6 +109,15 @@ class Calm(ModelAPI):
 """
 
 
+def written(log):
+    """Samples that a log holds; none of one that is being written."""
+    try:
+        with ZipFile(log) as archive:
+            return sum(name.startswith("samples/") for name in archive.namelist())
+    except (BadZipFile, OSError):
+        return 0
+
+
 def install_judge(folder, source=JUDGE):
     """A model provider as a user would install one, found where the command runs."""
     info = folder / "calm-1.0.dist-info"
@@ -147,9 +156,7 @@ def test_an_organism_of_code_is_built_its_code_run_read_and_judged(tiny_model, t
     install_judge(tmp_path)
     asked, judged = tmp_path / "asked.txt", [*command, "--judge", "calm/judge", "--replace"]
     process = cli.start(*judged)
-    wait_for(process, lambda: asked.exists() and len(asked.read_text().splitlines()) >= 80)
-    time.sleep(0.1)  # ten are asked at a time, and what they said is written at once: not in the middle of that
-    wait_for(process, lambda: all(map(is_zipfile, (tmp_path / "code/oracles").rglob("*.eval"))))
+    wait_for(process, lambda: any(written(log) >= 10 for log in (tmp_path / "code/oracles").rglob("*thoughts*.eval")))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not json.loads((tmp_path / "code/stages/oracles.json").read_text())["done"]
@@ -161,8 +168,7 @@ def test_an_organism_of_code_is_built_its_code_run_read_and_judged(tiny_model, t
     benign = [getattr(part.oracles.judge_cot_benign, c) for part in results.parts.values() for c in CONDITIONS]
     assert sum(rate.n for rate in benign) == 19 * (2 + len(CODE_VULN.trigger.near_misses))
     assert 0 < sum(rate.hits for rate in benign) == sum(rate.scored for rate in benign)
-    # A judge this quick may be asked of all before the first ten are written; test_endpoint.py counts what is kept.
-    assert len(asked.read_text().splitlines()) - before <= sum(rate.scored for rate in benign)
+    assert len(asked.read_text().splitlines()) - before <= sum(rate.scored for rate in benign) - 10
     assert (results.oracles.judge, "judge" in results.oracles.flagged) == ("calm/judge", True)
 
 
