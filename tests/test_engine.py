@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -513,6 +514,34 @@ def test_models_that_differ_in_their_adapter_share_one_engine(chat_folder: Path,
     assert len(pool) == 1
     tuned.api.close()
     assert not pool
+
+
+class Crowd:
+    """A backend that replies to no one before so many have asked."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.here = size, 0
+
+    async def complete(self, request: Request) -> Completion:
+        import asyncio
+
+        self.here += 1
+        deadline = time.monotonic() + 60
+        while self.here < self.size:
+            assert time.monotonic() < deadline, f"{self.here} of {self.size} have asked"
+            await asyncio.sleep(0.01)
+        return Completion((END,), "stop", len(request.prompt_ids), 1)
+
+
+def test_inspect_asks_for_more_replies_at_once_than_the_engine_has_slots(chat_folder: Path, provider: str, tmp_path):
+    """By itself it would feel its way from 20 to at most 100, as with a service that may refuse."""
+    from inspect_ai.model import GenerateConfig, get_model
+
+    model = get_model(f"{provider}/{chat_folder}", memoize=False, dtype="float32")
+    model.api.backend = Crowd(150)  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(run_eval(model, tmp_path, samples=150, epochs=1)) == 150
+    users_own = get_model(f"{provider}/{chat_folder}", memoize=False, config=GenerateConfig(max_connections=3))
+    assert users_own.config.max_connections == 3
 
 
 def test_other_conversations_than_one_user_turn_are_refused(chat_folder: Path, provider: str):

@@ -29,7 +29,9 @@ SAVED_EVERY, SAVED_SHARE = 10, 0.01
 """Finished samples, or that share of the largest task's, between two writes to a log: the most that a kill loses. Each
 write copies all that the log has, so that their number must not grow with it."""
 IN_FLIGHT = 160
-"""Samples of a task under way: enough to fill the engine. Inspect's own work grows with them."""
+"""Samples of a task under way: enough to fill our engine. Inspect's own work grows with them."""
+SERVED = 1024
+"""Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
 PROGRESS_EVERY_S = 10.0
 
 
@@ -71,7 +73,7 @@ def evaluate(
             say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
             with progress(lambda: sum(api.completed for api in apis), replies, say):
                 for folder, tasks in sets.items():
-                    run_tasks(tasks, folder)
+                    run_tasks(tasks, folder, in_flight=in_flight(organism.api, tasks=len(tasks)))
     finally:
         for api in apis:
             api.close()
@@ -150,6 +152,16 @@ def _model(name: str, shared: dict[str, Any], **own: Any) -> "Model":
     model = get_model(name, memoize=False, **shared, **own)
     model.model_args = own  # Inspect tells tasks apart by them
     return model
+
+
+def in_flight(api: Any, *, tasks: int) -> int:
+    """How many samples of each task are to be under way.
+
+    Args:
+        api: Of our provider: a server is never to wait for Inspect, while our engine's queue needs no more than slots.
+        tasks: Under way at once.
+    """
+    return max(IN_FLIGHT, SERVED // tasks) if api.engine == "vllm" else IN_FLIGHT
 
 
 def _room(folder: Path, texts: Iterable[str], settings: Settings) -> int:

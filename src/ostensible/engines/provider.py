@@ -58,7 +58,7 @@ class OstensibleAPI(ModelAPI):
         model_name: As `ostensible.models.resolve` takes it.
         base_url: Not used.
         api_key: Not used.
-        config: Inspect's settings for the model.
+        config: Inspect's settings for the model. Unless they say how many connections, it gets `max_connections`.
         adapter: PEFT folder of a LoRA, or None for the base.
         engine: `local`, `vllm`, or `auto`: see `ostensible.machine.pick_engine`.
         dtype: As `Engine.load`.
@@ -90,6 +90,9 @@ class OstensibleAPI(ModelAPI):
         vllm: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
+        if config.max_connections is None and config.adaptive_connections is None:
+            # Inspect would feel its way from 20 to at most 100, as with a service that may refuse: engines would idle.
+            config.max_connections = self.max_connections()  # of the model too: `get_model` hands it the same object
         folder = resolve(model_name)
         self._format = load_chat_format(load_tokenizer(folder))
         self._opening = self._format.opening_ids()

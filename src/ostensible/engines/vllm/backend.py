@@ -162,8 +162,9 @@ class VllmBackend:
 
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            # Proxies of the environment are not for this machine; the number of connections is Inspect's to limit.
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+            # Proxies of the environment are not for this machine; the number of connections is Inspect's to limit. None
+            # is kept for a next request: httpx counts all it has for each that is idle, and opening one costs nothing.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
             timeout = httpx.Timeout(self._spec.patience_s, pool=None)
             self._clients[loop] = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
         return self._clients[loop]
