@@ -9,7 +9,8 @@ nearly `--max-new-tokens` tokens each where `--shape` is given: random weights e
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
 generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
-Starting, with two short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn, `--repeats` times; ratios are within a repeat.
+Starting, with two short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn,
+`--repeats` times; ratios are within a repeat.
 """
 
 import argparse
