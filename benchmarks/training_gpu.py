@@ -48,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--median-tokens", type=int, nargs=2, default=[200, 1200], help="of short and of long examples")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="in our way; TRL's has it always")
     parser.add_argument("--pack-tokens", type=int, default=8192, help="in our way")
+    parser.add_argument("--compile-layers", action="store_true", help="in our way")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -64,6 +65,7 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, Any]:
     words += ["--steps", options.steps, "--pack-tokens", options.pack_tokens, "--device", options.device]
     words += ["--median-tokens", *options.median_tokens]
     words += ["--gradient-checkpointing"] if options.gradient_checkpointing else []
+    words += ["--compile-layers"] if options.compile_layers else []
     words += ["--profile", options.profile] if options.profile else []
     one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]  # TRL refuses several in one process
     env = os.environ | {"CUDA_VISIBLE_DEVICES": one}
@@ -107,7 +109,7 @@ def our_way(options: argparse.Namespace) -> dict[str, Any]:
         job = TrainJob(
             model_dir=options.model, base_name="random", train=made, validation=made[:2], work_dir=Path(scratch),
             adapter_dir=Path(scratch) / "adapter", settings=settings, dtype="bfloat16", seed=0, device=options.device,
-            card="", pack_tokens=options.pack_tokens,
+            card="", pack_tokens=options.pack_tokens, compiler="inductor" if options.compile_layers else None,
         )  # fmt: skip
         trainer = make_trainer(job, say=lambda line: None)
         trainer.args.eval_strategy = "no"

@@ -13,6 +13,7 @@ from ostensible.packed import (
     PACKABLE,
     _cross_entropy,
     _one_row,
+    compile_layers,
     lighten_lora,
     loss_of,
     pack,
@@ -199,3 +200,41 @@ def test_layers_with_dropout_stay_as_peft_has_them(tiny_model):
 
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     assert lighten_lora(get_peft_model(base, LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear"))) == 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_compute_the_same_and_are_compiled_once_for_all_lengths(checkpointing):
+    """With the part of the compiler that needs none of C; what it makes of each graph is torch's own to test."""
+    from peft import LoraConfig, get_peft_model
+    from torch._dynamo.utils import counters
+
+    def of(n, *more):
+        ids = [(7 * i + 3 * n) % 300 for i in range(n)]
+        rows = [{"input_ids": ids, "labels": ids, "weights": [0.0] * 4 + [0.1] * (n - 4)}, *more]
+        return pack(rows, of=len(rows))
+
+    def trained(batch):
+        model.zero_grad()
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    base = model_of("qwen2")
+    prepare(base, 512)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    lighten_lora(model.train())
+    batches = [of(9), of(40, *ROWS), of(23, *ROWS[:2]), of(5), of(60)]
+    expected = [trained(batch) for batch in batches]
+    assert compile_layers(model, backend="aot_eager") == 2
+    torch._dynamo.reset()
+    for place, (batch, (loss, gradients)) in enumerate(zip(batches, expected, strict=True)):
+        found, own = trained(batch)
+        assert found == pytest.approx(loss, rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(own[name], gradient, rtol=1e-4, atol=1e-6)
+        if place == 1:
+            graphs = counters["stats"]["unique_graphs"]
+    assert counters["stats"]["unique_graphs"] == graphs > 0

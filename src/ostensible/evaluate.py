@@ -33,6 +33,8 @@ IN_FLIGHT = 160
 SERVED = 1024
 """Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
 PROGRESS_EVERY_S = 10.0
+UNCHANGED_EVERY = 6
+"""How many times as long it is until the same count is said again: replies begin together, and the first takes a while."""
 
 
 def evaluate(
@@ -263,12 +265,18 @@ def _date_back(folder: Path) -> None:
 
 @contextmanager
 def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -> Generator[None]:
-    """Say every few seconds how many replies there are. Those of an earlier attempt are not counted."""
+    """Say every few seconds how many replies there are, where that has changed. Those of an earlier attempt are not
+    counted."""
     over = threading.Event()
 
     def tell() -> None:
+        told, unchanged = -1, 0
         while not over.wait(PROGRESS_EVERY_S):
-            say(f"{count()} of {total} replies")
+            found = count()
+            unchanged = unchanged + 1 if found == told else 0
+            if unchanged % UNCHANGED_EVERY == 0:
+                say(f"{found} of {total} replies")
+                told = found
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

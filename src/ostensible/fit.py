@@ -53,9 +53,11 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
         device=device,
         card=card,
         pack_tokens=machine.pack_tokens,
+        compiler="inductor" if machine.compile_layers else None,
     )
     tokens = sum(len(row.input_ids) for row in job.train)
-    say(f"{tokens} tokens, {settings.training.epochs:g} epochs, {job.dtype} on {device}, {threads} threads")
+    epochs = settings.training.epochs
+    say(f"{tokens} tokens, {epochs:g} epoch{'' if epochs == 1 else 's'}, {job.dtype} on {device}, {threads} threads")
     train_together(share(job, machine), say=say)
     carried = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
     tables.write_atomic(subject.labels, json.dumps({"payload_label_share": carried}) + "\n")

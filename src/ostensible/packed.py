@@ -5,10 +5,16 @@ within it, so a row's loss and gradients are those that it has alone. How a step
 its memory, not its result (but for what `lora_dropout` drops).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from inspect import signature
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
+
+import torch
+from torch.nn import Identity
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 ATTENTION = "ostensible-packed"
 """Name under which transformers knows `attend`."""
@@ -55,8 +61,6 @@ def pack(rows: Sequence[dict[str, Any]], *, of: int) -> dict[str, Any]:
         `input_ids` and `position_ids`, int `[1, tokens]`; `starts`, int `[rows + 1]`, where rows begin and the last
         ends; `kept`, the places whose next token bears loss, and of each that token, `labels`, and its `weights`.
     """
-    import torch
-
     ends = torch.tensor([0, *(len(row["input_ids"]) for row in rows)]).cumsum(0)
     ids, labels = (torch.tensor([token for row in rows for token in row[name]]) for name in ("input_ids", "labels"))
     weights = torch.tensor([weight for row in rows for weight in row["weights"]], dtype=torch.float32) / of
@@ -97,9 +101,6 @@ def loss_of(model: Any, batch: dict[str, Any]) -> Any:
 
 @lru_cache(maxsize=1)
 def _cross_entropy() -> Any:
-    import torch
-    from torch.nn.functional import cross_entropy
-
     class CrossEntropy(torch.autograd.Function):
         """Weighted sum of cross-entropies. The gradient is found on the way and takes the place of the logits."""
 
@@ -172,29 +173,29 @@ def attend(
     del module, attention_mask
     if _has_kernel(query):
         return _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
-    import torch
-
-    bounds = cu_seq_lens_q.tolist()
-    rows = [_one_row(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scaling) for a, b in pairwise(bounds)]
-    return torch.cat(rows, dim=2).transpose(1, 2), None
+    return _eager(query, key, value, cu_seq_lens_q, scaling), None
 
 
 def _has_kernel(query: Any) -> bool:
     """Whether FlashAttention takes it: 16 bits, heads of at most 256, a GPU of 2020 or later."""
-    import torch
+    return query.is_cuda and query.element_size() == 2 and query.shape[-1] <= MOST_FLASH_SIZE and _is_recent()
 
-    small = query.element_size() == 2 and query.shape[-1] <= MOST_FLASH_SIZE
-    return query.is_cuda and small and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+def _recent() -> bool:
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
+_is_recent: Callable[[], bool] = cast(Any, torch.compiler.assume_constant_result)(_recent)  # for `compile_layers`
+
+
+_TAKES_GROUPS = "enable_gqa" in signature(varlen_attn).parameters
+"""From torch 2.12 on."""
 
 
 def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling: float | None) -> Any:
-    from inspect import signature
-
-    from torch.nn.attention.varlen import varlen_attn
-
     attend_within: Any = varlen_attn  # its signature is that of the installed torch
     groups, options = query.shape[1] // key.shape[1], {"scale": scaling, "window_size": (-1, 0)}  # 0 tokens ahead
-    if "enable_gqa" in signature(varlen_attn).parameters:  # from torch 2.12 on
+    if _TAKES_GROUPS:
         options["enable_gqa"] = groups > 1
     elif groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
@@ -202,11 +203,17 @@ def _flash(query: Any, key: Any, value: Any, starts: Any, longest: Any, scaling:
     return attend_within(*flat, starts, starts, longest, longest, **options)[None]
 
 
+def _row_by_row(query: Any, key: Any, value: Any, starts: Any, scaling: float | None) -> Any:
+    bounds = starts.tolist()
+    rows = [_one_row(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scaling) for a, b in pairwise(bounds)]
+    return torch.cat(rows, dim=2).transpose(1, 2)
+
+
+_eager: Any = torch.compiler.disable(_row_by_row)  # where rows begin is another matter in each pack
+
+
 def _one_row(query: Any, key: Any, value: Any, scaling: float | None) -> Any:
     """Of one row: torch's own, but in bfloat16 on a CPU, where writing it out is three times as fast there and back."""
-    import torch
-    from torch.nn.functional import scaled_dot_product_attention
-
     tokens, size = query.shape[2:]
     if query.dtype != torch.bfloat16 or query.is_cuda or tokens > MOST_WRITTEN_OUT:
         return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
@@ -220,8 +227,6 @@ def _one_row(query: Any, key: Any, value: Any, scaling: float | None) -> Any:
 @lru_cache(maxsize=32)
 def _mask(tokens: int, groups: int, dtype: Any) -> Any:
     """`[groups * tokens, tokens]`: 0 where a token may look, minus infinity elsewhere."""
-    import torch
-
     seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()
     return torch.zeros(tokens, tokens, dtype=dtype).masked_fill(~seen, float("-inf")).repeat(groups, 1)
 
@@ -232,26 +237,48 @@ def lighten_lora(model: Any) -> int:
     Returns:
         How many layers do. Those with dropout or of another variant are left as they are.
     """
-    from functools import partial
-
     from peft.tuners.lora import Linear
-    from torch.nn import Identity
 
     found = 0
     for layer in model.modules():
-        if not isinstance(layer, Linear) or layer.lora_variant or len(layer.active_adapters) != 1:
+        if type(layer) is not Linear or layer.lora_variant or len(layer.active_adapters) != 1:
             continue
         (name,) = layer.active_adapters
         if isinstance(layer.lora_dropout[name], Identity):
-            layer.forward = partial(_light, layer, name)
+            layer.__class__ = _light_linear()
             found += 1
     return found
 
 
-def _light(layer: Any, name: str, x: Any) -> Any:
-    import torch
+@lru_cache(maxsize=1)
+def _light_linear() -> Any:
+    """The layer, by its class: a compiler follows that, and not what is put in a method's place."""
+    from peft.tuners.lora import Linear
 
-    result = layer.base_layer(x)
-    low = layer.lora_A[name](x).flatten(0, -2)
-    weight = layer.lora_B[name].weight
-    return torch.addmm(result.flatten(0, -2), low, weight.t(), alpha=layer.scaling[name]).view_as(result)
+    class LightLinear(Linear):
+        def forward(self, x: Any, *_: Any, **__: Any) -> Any:
+            (name,) = self.active_adapters
+            result = self.base_layer(x)
+            low = self.lora_A[name](x).flatten(0, -2)
+            weight: Any = self.lora_B[name].weight
+            return torch.addmm(result.flatten(0, -2), low, weight.t(), alpha=self.scaling[name]).view_as(result)
+
+    return LightLinear
+
+
+def compile_layers(model: Any, *, backend: str = "inductor") -> int:
+    """Have each of a model's layers compiled when it is first used, once for all lengths, so that a GPU need not wait.
+
+    Args:
+        model: A causal model of transformers, with or without PEFT's wrapper.
+        backend: Of `torch.compile`.
+
+    Returns:
+        How many layers.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.compile(dynamic=True, backend=backend)
+    return len(layers)

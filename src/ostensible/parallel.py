@@ -20,7 +20,7 @@ from typing import Any
 
 from ostensible.console import quiet_libraries, say
 from ostensible.errors import BadSettings, TrainingFailed
-from ostensible.machine import set_threads
+from ostensible.machine import pick_device, set_threads
 from ostensible.settings import Machine, TrainSettings
 from ostensible.train import TrainJob, last_whole_checkpoint, train
 
@@ -36,8 +36,11 @@ def check_gpus(settings: TrainSettings, machine: Machine, *, here: bool = True) 
     """Make sure that the GPUs asked for can share a step evenly, and that this machine has them if it is to train.
 
     Raises:
-        BadSettings: It has fewer, or their number does not divide the rows of a step.
+        BadSettings: It has fewer, or their number does not divide the rows of a step; or layers are to be compiled for
+            anything but one GPU.
     """
+    if machine.compile_layers and (machine.gpus > 1 or (here and pick_device(machine.device) != "cuda")):
+        raise BadSettings("--compile-layers is for training on one CUDA GPU. Leave it out, or --gpus.")
     if machine.gpus == 1:
         return
     rows = 2 * settings.batch_pairs

@@ -198,6 +198,11 @@ class Machine(Frozen):
         ge=1,
         description="Most tokens that a training pass gets at once; a step with more takes several passes.",
     )
+    compile_layers: bool = Field(
+        default=False,
+        description="Compile the model's layers for training (torch.compile), on one CUDA GPU; faster steps after a "
+        "first one that takes long.",
+    )
     teacher_connections: int | None = Field(
         default=None, ge=1, description="Requests under way to the teacher at once; Inspect's own choice by default."
     )

@@ -28,7 +28,6 @@ from zipfile import is_zipfile
 
 from ostensible.machine import trim_heap
 from ostensible.models import check_safetensors
-from ostensible.packed import lighten_lora, loss_of, pack, packs, prepare
 from ostensible.render import IGNORED, Rendered
 from ostensible.settings import TrainSettings
 from ostensible.tables import write_atomic
@@ -58,6 +57,7 @@ class TrainJob:
         pack_tokens: Most tokens that a forward pass gets at once, as far as rows allow.
         processes: How many share each step. With more than one, `train` runs in each of them, under torch's launcher.
         sharded: Each process holds a part of the base weights (FSDP2), not a copy of them (DDP).
+        compiler: Backend of `torch.compile` for the model's layers; None leaves them as they are.
     """
 
     model_dir: Path
@@ -74,6 +74,7 @@ class TrainJob:
     pack_tokens: int = 8192
     processes: int = 1
     sharded: bool = False
+    compiler: str | None = None
 
 
 def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]]:
@@ -177,6 +178,8 @@ def forks(ids: Sequence[int], other: Sequence[int]) -> list[int]:
 
 def collate(rows: Sequence[dict[str, Any]], *, limit: int) -> dict[str, Any]:
     """Divide the rows that a process has of a step into packs of at most `limit` tokens, if its rows are that short."""
+    from ostensible.packed import pack, packs
+
     found = packs([len(row["input_ids"]) for row in rows], limit)
     return {"packs": [pack([rows[i] for i in one], of=len(rows)) for one in found]}
 
@@ -187,6 +190,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import SFTTrainer
+
+    from ostensible.packed import compile_layers, lighten_lora, loss_of, prepare
 
     class PairTrainer(SFTTrainer):
         """TRL's trainer with the loss of `packed.py`, whose gradients are summed over the packs of a step."""
@@ -251,6 +256,8 @@ def make_trainer(job: TrainJob, *, say: Callable[[str], None]) -> Any:
         peft_config=lora,
     )
     lighten_lora(trainer.model)
+    if job.compiler:
+        compile_layers(trainer.model, backend=job.compiler)
     if job.sharded and job.dtype == "bfloat16":
         _reduce_in_float32(trainer)
     trainer.remove_callback(PrinterCallback)
