@@ -34,7 +34,7 @@ SERVED = 1024
 """Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
 PROGRESS_EVERY_S = 10.0
 UNCHANGED_EVERY = 6
-"""How many times as long it is until the same count is said again: replies begin together, and the first takes a while."""
+"""How many times as long it is until the same count is said again: replies begin together, and end late."""
 
 
 def evaluate(
@@ -265,8 +265,7 @@ def _date_back(folder: Path) -> None:
 
 @contextmanager
 def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -> Generator[None]:
-    """Say every few seconds how many replies there are, where that has changed. Those of an earlier attempt are not
-    counted."""
+    """Say every few seconds how many replies there are, if that has changed. Those of an earlier attempt do not count."""
     over = threading.Event()
 
     def tell() -> None:
