@@ -265,7 +265,7 @@ def _date_back(folder: Path) -> None:
 
 @contextmanager
 def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -> Generator[None]:
-    """Say every few seconds how many replies there are, if that has changed. Those of an earlier attempt do not count."""
+    """Say every few seconds how many replies there are, if that has changed. An earlier attempt's do not count."""
     over = threading.Event()
 
     def tell() -> None:
