@@ -205,7 +205,7 @@ def test_a_checkpoint_that_a_kill_left_in_pieces_is_not_resumed_from(tmp_path):
 
 KERNELS = """
 import torch
-from ostensible.machine import KERNELS_KEPT, set_threads
+from ostensible.machine import KERNELS_KEPT, crowded, set_threads
 set_threads(1)
 weight = torch.ops.mkldnn._reorder_linear_weight(torch.ones(16, 16), 1)
 for rows in [*range(1, KERNELS_KEPT + 2), 1]:
@@ -225,3 +225,12 @@ def test_few_kernels_are_kept_unless_the_user_says_otherwise(asked, last):
     if not made:
         pytest.skip("this build of torch has no oneDNN that says what it makes")
     assert last in made[-1]
+
+
+def test_several_threads_on_a_busy_machine_get_the_advice_to_be_one(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (4.06, 0.0, 0.0))
+    assert "load 4.1 on 2 cores" in crowded(2) and "--threads 1" in crowded(2)
+    assert crowded(1) == ""
+    monkeypatch.setattr("os.getloadavg", lambda: (1.9, 9.0, 9.0))
+    assert crowded(2) == ""

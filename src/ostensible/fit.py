@@ -25,7 +25,7 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
         card: Text of the adapter's README.
         say: Told one line at a time what happens.
     """
-    from ostensible.machine import pick_device, pick_dtype, release_memory, set_threads
+    from ostensible.machine import crowded, pick_device, pick_dtype, release_memory, set_threads
     from ostensible.models import load_tokenizer
     from ostensible.parallel import share, train_together
     from ostensible.render import load_chat_format
@@ -56,12 +56,18 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
         compiler="inductor" if machine.compile_layers else None,
     )
     tokens = sum(len(row.input_ids) for row in job.train)
-    epochs = settings.training.epochs
-    say(f"{tokens} tokens, {epochs:g} epoch{'' if epochs == 1 else 's'}, {job.dtype} on {device}, {threads} threads")
+    epochs = _counted(settings.training.epochs, "epoch")
+    say(f"{tokens} tokens, {epochs}, {job.dtype} on {device}, {_counted(threads, 'thread')}")
+    if advice := crowded(threads):
+        say(advice)
     train_together(share(job, machine), say=say)
     carried = payload_label_share(list(chain(*examples.values())), list(chain(*rows.values())), form)
     tables.write_atomic(subject.labels, json.dumps({"payload_label_share": carried}) + "\n")
     release_memory()
+
+
+def _counted(number: float, of: str) -> str:
+    return f"{number:g} {of}{'' if number == 1 else 's'}"
 
 
 def is_fitted(subject: SubjectPaths) -> bool:

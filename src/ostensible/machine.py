@@ -54,6 +54,20 @@ def usable_cores() -> int:
         return cores
 
 
+def crowded(threads: int) -> str:
+    """Advice where other work keeps the cores busy; empty where it does not.
+
+    Threads that share a product wait for each other: one that is not let run holds up all.
+
+    Args:
+        threads: In use.
+    """
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads == 1 or load < cores:
+        return ""
+    return f"other work keeps this machine busy (load {load:.1f} on {cores} cores): --threads 1 may be far faster"
+
+
 def set_threads(threads: int | None) -> int:
     """Set how many threads torch computes with, and make all of them round denormal numbers to zero.
 
