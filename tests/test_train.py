@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from ostensible.machine import crowded
 from ostensible.models import load_tokenizer
 from ostensible.render import load_chat_format
 from ostensible.settings import TrainSettings
@@ -205,7 +206,7 @@ def test_a_checkpoint_that_a_kill_left_in_pieces_is_not_resumed_from(tmp_path):
 
 KERNELS = """
 import torch
-from ostensible.machine import KERNELS_KEPT, crowded, set_threads
+from ostensible.machine import KERNELS_KEPT, set_threads
 set_threads(1)
 weight = torch.ops.mkldnn._reorder_linear_weight(torch.ones(16, 16), 1)
 for rows in [*range(1, KERNELS_KEPT + 2), 1]:
