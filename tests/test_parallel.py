@@ -151,6 +151,9 @@ def test_a_number_of_gpus_that_cannot_share_a_step_stops_at_once(tiny_model, tmp
     count = torch.cuda.device_count()
     with pytest.raises(BadSettings, match=f"this machine has {count} GPUs"):
         parallel.check_gpus(TrainSettings(batch_pairs=count + 2), Machine(gpus=count + 2))
+    for machine in (Machine(device="cpu"), Machine(device="cuda", gpus=2)):
+        with pytest.raises(BadSettings, match="one CUDA GPU"):
+            parallel.check_gpus(TrainSettings(), machine.model_copy(update={"compile_layers": True}))
 
 
 def test_a_checkpoint_of_the_other_way_of_sharing_is_not_touched(tiny_model, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,6 +190,21 @@ def test_training_resumed_from_a_checkpoint_ends_where_it_would_have_ended(tiny_
     ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("killed", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert [p.get("loss") for p in resumed] == [p.get("loss") for p in whole]
+
+
+@pytest.mark.slow
+def test_training_with_compiled_layers_gives_the_adapter_that_it_gives_without(tiny_model, tmp_path):
+    from safetensors.torch import load_file
+
+    plain, compiled = (job(tiny_model, tmp_path / name, epochs=1) for name in ("plain", "compiled"))
+    curve = train(plain, say=lambda line: None)
+    again = train(replace(compiled, compiler="aot_eager"), say=lambda line: None)
+    for name in ("loss", "eval_loss"):
+        assert [p[name] for p in again if name in p] == pytest.approx([p[name] for p in curve if name in p], rel=1e-4)
+    ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("compiled", "plain"))
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_a_checkpoint_that_a_kill_left_in_pieces_is_not_resumed_from(tmp_path):
