@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ IN_FLIGHT = 160
 """Samples of a task under way: enough to fill our engine. Inspect's own work grows with them."""
 SERVED = 1024
 """Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
+WAITING = 40_000
+"""Samples of the tasks that are under way together: Inspect holds some 20 kB for each that is still to come."""
 PROGRESS_EVERY_S = 10.0
 UNCHANGED_EVERY = 6
 """How many times as long it is until the same count is said again: replies begin together, and end late."""
@@ -75,7 +77,7 @@ def evaluate(
             say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
             with progress(lambda: sum(api.completed for api in apis), replies, say):
                 for folder, tasks in sets.items():
-                    run_tasks(tasks, folder, in_flight=in_flight(organism.api, tasks=len(tasks)))
+                    run_tasks(tasks, folder, in_flight=in_flight(organism.api, tasks=at_once(tasks)))
     finally:
         for api in apis:
             api.close()
@@ -156,12 +158,21 @@ def _model(name: str, shared: dict[str, Any], **own: Any) -> "Model":
     return model
 
 
+def at_once(tasks: "Sequence[Task]") -> int:
+    """How many tasks are to be under way together: all if they are small, else at least two, as one ends unevenly."""
+    return min(len(tasks), max(2, WAITING // max(map(_size, tasks))))
+
+
+def _size(task: "Task") -> int:
+    return len(task.dataset) * (task.epochs or 1)
+
+
 def in_flight(api: Any, *, tasks: int) -> int:
     """How many samples of each task are to be under way.
 
     Args:
         api: Of our provider: a server is never to wait for Inspect, while our engine's queue needs no more than slots.
-        tasks: Under way at once.
+        tasks: Under way together.
     """
     return max(IN_FLIGHT, SERVED // tasks) if api.engine == "vllm" else IN_FLIGHT
 
@@ -187,7 +198,7 @@ def _room(folder: Path, texts: Iterable[str], settings: Settings) -> int:
 
 
 def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) -> "list[EvalLog]":
-    """Run tasks of one model, all at once so that the engine stays full; take up what a killed run left.
+    """Run tasks of one model, `at_once` of them together so that the engine stays full; take up what a kill left.
 
     Args:
         tasks: Their logs share a folder.
@@ -209,12 +220,12 @@ def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) 
         log_dir=str(folder),
         retry_attempts=0,
         retry_immediate=False,
-        max_tasks=len(tasks),
+        max_tasks=at_once(tasks),
         max_samples=in_flight,
         log_realtime=False,
         display="none",
         log_level="warning",
-        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(len(task.dataset) * (task.epochs or 1) for task in tasks))),
+        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(map(_size, tasks)))),
         log_dir_allow_dirty=True,
         score_display=False,
     )
