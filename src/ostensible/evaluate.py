@@ -33,7 +33,7 @@ IN_FLIGHT = 160
 SERVED = 1024
 """Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
 WAITING = 40_000
-"""Samples of the tasks that are under way together: Inspect holds some 20 kB for each that is still to come."""
+"""Samples of the tasks that are under way together: Inspect holds some 13 kB for each that is still to come."""
 PROGRESS_EVERY_S = 10.0
 UNCHANGED_EVERY = 6
 """How many times as long it is until the same count is said again: replies begin together, and end late."""
