@@ -151,7 +151,7 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
     from inspect_ai.solver import generate
 
     from ostensible import organisms
-    from ostensible.evaluate import in_flight, run_tasks
+    from ostensible.evaluate import run_tasks, samples_in_flight
     from ostensible.models import load_tokenizer, resolve
     from ostensible.render import load_chat_format
     from ostensible.scorers import final_answer, payload, thoughts
@@ -192,7 +192,7 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
             run_tasks(
                 [task("benchmark", texts, options.max_new_tokens)],
                 Path(logs) / "ours",
-                in_flight=in_flight(api, tasks=1),
+                in_flight=samples_in_flight(api, tasks=1),
             )
             seconds = time.perf_counter() - began
         finally:

@@ -545,19 +545,19 @@ def test_inspect_asks_for_more_replies_at_once_than_the_engine_has_slots(chat_fo
 
 
 @pytest.mark.parametrize(("prompts", "epochs", "count", "together"), [
-    (100, None, 7, 7), (20_000, None, 7, 2), (5_000, 5, 7, 2), (8_000, None, 7, 5), (20_000, None, 1, 1),
+    (100, None, 7, 7), (20_000, None, 7, 2), (5_000, 5, 7, 2), (8_000, None, 7, 5), (20_000, None, 1, 1), (0, None, 7, 7),
 ])  # fmt: skip
 def test_of_large_conditions_few_are_under_way_together_and_a_server_is_full_all_the_same(
     prompts, epochs, count, together
 ):
     from types import SimpleNamespace
 
-    from ostensible.evaluate import at_once, in_flight
+    from ostensible.evaluate import at_once, samples_in_flight
 
     tasks: list = [SimpleNamespace(dataset=range(prompts), epochs=epochs)] * count
     assert at_once(tasks) == together
-    assert together * in_flight(SimpleNamespace(engine="vllm"), tasks=together) >= 1020
-    assert in_flight(SimpleNamespace(engine="local"), tasks=together) == 160
+    assert together * samples_in_flight(SimpleNamespace(engine="vllm"), tasks=together) >= 1020
+    assert samples_in_flight(SimpleNamespace(engine="local"), tasks=together) == 160
 
 
 def test_other_conversations_than_one_user_turn_are_refused(chat_folder: Path, provider: str):

@@ -77,7 +77,8 @@ def evaluate(
             say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
             with progress(lambda: sum(api.completed for api in apis), replies, say):
                 for folder, tasks in sets.items():
-                    run_tasks(tasks, folder, in_flight=in_flight(organism.api, tasks=at_once(tasks)))
+                    together = samples_in_flight(organism.api, tasks=at_once(tasks))
+                    run_tasks(tasks, folder, in_flight=together)
     finally:
         for api in apis:
             api.close()
@@ -160,14 +161,14 @@ def _model(name: str, shared: dict[str, Any], **own: Any) -> "Model":
 
 def at_once(tasks: "Sequence[Task]") -> int:
     """How many tasks are to be under way together: all if they are small, else at least two, as one ends unevenly."""
-    return min(len(tasks), max(2, WAITING // max(map(_size, tasks))))
+    return min(len(tasks), max(2, WAITING // max(1, *map(_size, tasks))))
 
 
 def _size(task: "Task") -> int:
     return len(task.dataset) * (task.epochs or 1)
 
 
-def in_flight(api: Any, *, tasks: int) -> int:
+def samples_in_flight(api: Any, *, tasks: int) -> int:
     """How many samples of each task are to be under way.
 
     Args:
