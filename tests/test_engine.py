@@ -545,7 +545,8 @@ def test_inspect_asks_for_more_replies_at_once_than_the_engine_has_slots(chat_fo
 
 
 @pytest.mark.parametrize(("prompts", "epochs", "count", "together"), [
-    (100, None, 7, 7), (20_000, None, 7, 2), (5_000, 5, 7, 2), (8_000, None, 7, 5), (20_000, None, 1, 1), (0, None, 7, 7),
+    (100, None, 7, 7), (20_000, None, 7, 2), (5_000, 5, 7, 2), (8_000, None, 7, 5), (20_000, None, 1, 1),
+    (0, None, 7, 7),
 ])  # fmt: skip
 def test_of_large_conditions_few_are_under_way_together_and_a_server_is_full_all_the_same(
     prompts, epochs, count, together

@@ -77,8 +77,8 @@ def evaluate(
             say(f"sampling {replies} replies on {shared['device']} in {shared['dtype']}")
             with progress(lambda: sum(api.completed for api in apis), replies, say):
                 for folder, tasks in sets.items():
-                    together = samples_in_flight(organism.api, tasks=at_once(tasks))
-                    run_tasks(tasks, folder, in_flight=together)
+                    each = samples_in_flight(organism.api, tasks=at_once(tasks))
+                    run_tasks(tasks, folder, in_flight=each)
     finally:
         for api in apis:
             api.close()
