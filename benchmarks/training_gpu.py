@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from shapes import SHAPES, config, weights_in_products, write_model
 
 WAYS = ("trl", "ours")
 ROWS_A_STEP = 8
-WARM_UP_STEPS = 3
 
 
 def main() -> None:
@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gradient-checkpointing", action="store_true", help="in our way; TRL's has it always")
     parser.add_argument("--pack-tokens", type=int, default=8192, help="in our way")
     parser.add_argument("--compile-layers", action="store_true", help="in our way")
+    parser.add_argument("--warm-up-steps", type=int, default=3, help="not counted; 6 for compiled layers")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -63,6 +64,7 @@ def parse() -> argparse.Namespace:
 def measure(way: str, options: argparse.Namespace) -> dict[str, Any]:
     words = [sys.executable, __file__, "--way", way, "--shape", options.shape, "--model", options.model]
     words += ["--steps", options.steps, "--pack-tokens", options.pack_tokens, "--device", options.device]
+    words += ["--warm-up-steps", options.warm_up_steps]
     words += ["--median-tokens", *options.median_tokens]
     words += ["--gradient-checkpointing"] if options.gradient_checkpointing else []
     words += ["--compile-layers"] if options.compile_layers else []
@@ -167,14 +169,16 @@ def timed(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
 
     trainer.data_collator = counted
     trainer.add_callback(Clock())
+    began, warm_up = time.perf_counter(), options.warm_up_steps
     trainer.train()
-    seconds = ends[-1] - ends[WARM_UP_STEPS - 1]
+    seconds = ends[-1] - ends[warm_up - 1]
     if options.profile and options.way == "ours":
         profile(trainer, options.profile)
     return {
-        "loss_tokens_per_s": sum(bearing[WARM_UP_STEPS : len(ends)]) / seconds,
-        "tokens_per_s": sum(whole[WARM_UP_STEPS : len(ends)]) / seconds,
+        "loss_tokens_per_s": sum(bearing[warm_up : len(ends)]) / seconds,
+        "tokens_per_s": sum(whole[warm_up : len(ends)]) / seconds,
         "seconds": seconds,
+        "step_s": [end - start for start, end in pairwise([began, *ends])],
         "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
     }
