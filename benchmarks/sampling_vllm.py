@@ -9,7 +9,7 @@ nearly `--max-new-tokens` tokens each where `--shape` is given: random weights e
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
 generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
-Starting, with two short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn,
+Starting, with sixteen short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn,
 `--repeats` times; ratios are within a repeat.
 """
 
@@ -28,6 +28,8 @@ from sampling import TEMPERATURE, TOP_K, TOP_P, generate, questions
 from shapes import SHAPES, config, elsewhere
 
 WAYS = ("raw", "raw-seeded", "ours", "generate")
+WARM_UP = 16
+"""Prompts: of fewer than eight, vLLM filters logits in other ways than of many, and would compile in the timed part."""
 
 
 def main() -> None:
@@ -135,7 +137,12 @@ def raw_way(options: argparse.Namespace) -> dict[str, float]:
     shared |= {"top_k": TOP_K, "stop_token_ids": sorted(end_ids(folder) | form.end_ids), "skip_special_tokens": False}
     seeded = options.way == "raw-seeded"
     params = [SamplingParams(**shared, seed=i if seeded else None) for i in range(len(prompts))]
-    llm.generate(prompts[:2], [SamplingParams(**shared | {"max_tokens": 8})] * 2, lora_request=adapter, use_tqdm=False)
+    llm.generate(
+        prompts[:WARM_UP],
+        [SamplingParams(**shared | {"max_tokens": 8})] * WARM_UP,
+        lora_request=adapter,
+        use_tqdm=False,
+    )
     startup_s, began = time.perf_counter() - began, time.perf_counter()
     outputs = llm.generate(prompts, params, lora_request=adapter, use_tqdm=False)
     seconds = time.perf_counter() - began
@@ -186,7 +193,7 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
         try:
             began = time.perf_counter()
             api.backend.start()  # pyright: ignore
-            run_tasks([task("warm-up", texts[:2], 8)], Path(logs) / "warm-up")  # as the raw way does
+            run_tasks([task("warm-up", texts[:WARM_UP], 8)], Path(logs) / "warm-up")  # as the raw way does
             startup_s, began = time.perf_counter() - began, time.perf_counter()
             sampled = api.sampled_tokens  # pyright: ignore
             run_tasks(

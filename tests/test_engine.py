@@ -544,6 +544,23 @@ def test_inspect_asks_for_more_replies_at_once_than_the_engine_has_slots(chat_fo
     assert users_own.config.max_connections == 3
 
 
+def test_inspect_makes_no_second_model_to_ask_for_its_context(chat_folder: Path, tmp_path, monkeypatch):
+    from inspect_ai.model import get_model, get_model_info
+
+    from ostensible.engines.provider import OstensibleAPI
+    from ostensible.models import context_tokens
+
+    model = get_model(f"ostensible/{chat_folder}", memoize=False, dtype="float32", slots=4)
+    made: list = []
+    first = OstensibleAPI.__init__
+    monkeypatch.setattr(OstensibleAPI, "__init__", lambda self, *a, **k: (made.append(a), first(self, *a, **k))[1])
+    assert len(run_eval(model, tmp_path, samples=2, epochs=1)) == 2
+    assert not made
+    info = get_model_info(str(model))
+    assert info is not None
+    assert info.context_length == context_tokens(chat_folder)
+
+
 @pytest.mark.parametrize(("prompts", "epochs", "count", "together"), [
     (100, None, 7, 7), (20_000, None, 7, 2), (5_000, 5, 7, 2), (8_000, None, 7, 5), (20_000, None, 1, 1),
     (0, None, 7, 7),

@@ -1,5 +1,6 @@
 """Files that are damaged, disks that refuse, clocks that lie: a clear error, or the same results after all."""
 
+import gc
 import json
 import os
 import resource
@@ -169,6 +170,13 @@ def test_a_log_that_was_damaged_before_its_evaluation_was_finished_is_set_aside_
     assert (tmp_path / f"{log.name}.damaged").stat().st_size == 200
     (found,) = finished_logs(tmp_path)
     assert {sample.output.completion for sample in found.samples} == {f"reply {n}" for n in range(1, 31)}
+
+
+def test_an_evaluation_that_fails_leaves_pythons_collector_as_it_was(tmp_path):
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with pytest.raises(EvaluationFailed):
+        run_tasks([replayed(range(1, 3), [], fails={2})], tmp_path)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_a_clock_that_went_back_neither_hides_a_finished_log_nor_has_a_sample_drawn_twice(tmp_path):

@@ -1,5 +1,6 @@
 """Samples and scores every held-out prompt under every condition, with Inspect. A killed evaluation resumes."""
 
+import gc
 import json
 import os
 import threading
@@ -34,6 +35,8 @@ SERVED = 1024
 """Requests that a vLLM server is given at once: what it decodes at once by default, on a GPU of 80 GB."""
 WAITING = 40_000
 """Samples of the tasks that are under way together: Inspect holds some 13 kB for each that is still to come."""
+COLLECTING = 50_000, 10, 10
+"""As `gc.set_threshold` takes it. By default it is 700, which dozens of samples reach while they begin."""
 PROGRESS_EVERY_S = 10.0
 UNCHANGED_EVERY = 6
 """How many times as long it is until the same count is said again: replies begin together, and end late."""
@@ -216,20 +219,21 @@ def run_tasks(tasks: "list[Task]", folder: Path, *, in_flight: int = IN_FLIGHT) 
 
     _set_aside_damaged(folder)
     _date_back(folder)
-    done, logs = eval_set(
-        tasks,
-        log_dir=str(folder),
-        retry_attempts=0,
-        retry_immediate=False,
-        max_tasks=at_once(tasks),
-        max_samples=in_flight,
-        log_realtime=False,
-        display="none",
-        log_level="warning",
-        log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(map(_size, tasks)))),
-        log_dir_allow_dirty=True,
-        score_display=False,
-    )
+    with seldom_collecting():
+        done, logs = eval_set(
+            tasks,
+            log_dir=str(folder),
+            retry_attempts=0,
+            retry_immediate=False,
+            max_tasks=at_once(tasks),
+            max_samples=in_flight,
+            log_realtime=False,
+            display="none",
+            log_level="warning",
+            log_buffer=max(SAVED_EVERY, int(SAVED_SHARE * max(map(_size, tasks)))),
+            log_dir_allow_dirty=True,
+            score_display=False,
+        )
     if not done or len(logs) < len(tasks) or any(log.status != "success" for log in logs):
         raise EvaluationFailed(_complaint(logs, folder))
     return logs
@@ -296,6 +300,22 @@ def progress(count: Callable[[], int], total: int, say: Callable[[str], None]) -
     finally:
         over.set()
         teller.join()
+
+
+@contextmanager
+def seldom_collecting() -> Generator[None]:
+    """Have Python look for cyclic garbage more rarely, and not among what there is already.
+
+    A look through all that was imported takes a second, in which no request leaves and no reply is taken.
+    """
+    often = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECTING)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
+        gc.unfreeze()
 
 
 def _complaint(logs: list[Any], folder: Path) -> str:

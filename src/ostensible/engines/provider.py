@@ -24,8 +24,10 @@ from inspect_ai.model import (
     ContentText,
     GenerateConfig,
     ModelAPI,
+    ModelInfo,
     ModelOutput,
     ModelUsage,
+    set_model_info,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
@@ -33,8 +35,9 @@ from ostensible.engines.backends import Backend, EngineKey, LocalBackend
 from ostensible.engines.errors import UnsupportedChat
 from ostensible.engines.local import Completion, Request, SamplingParams
 from ostensible.machine import pick_device, pick_dtype, pick_engine
-from ostensible.models import load_tokenizer, resolve
+from ostensible.models import context_tokens, load_tokenizer, resolve
 from ostensible.render import load_chat_format
+from ostensible.settings import LOCAL_PROVIDER
 from ostensible.transcript import CLOSE, OPEN
 
 REPLY = "reply"
@@ -94,6 +97,8 @@ class OstensibleAPI(ModelAPI):
             # Inspect would feel its way from 20 to at most 100, as with a service that may refuse: engines would idle.
             config.max_connections = self.max_connections()  # of the model too: `get_model` hands it the same object
         folder = resolve(model_name)
+        # Asked for the context of a model that it does not know, Inspect would make another one of the name to see.
+        set_model_info(f"{LOCAL_PROVIDER}{model_name}", ModelInfo(context_length=context_tokens(folder)))
         self._format = load_chat_format(load_tokenizer(folder))
         self._opening = self._format.opening_ids()
         self._adapter = _checked_adapter(adapter)

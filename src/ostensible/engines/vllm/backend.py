@@ -1,4 +1,4 @@
-"""The vLLM server as a backend of the Inspect provider: one pooled asynchronous client, bounded retries."""
+"""The vLLM server as a backend of the Inspect provider: asynchronous requests, bounded retries."""
 
 import asyncio
 import threading
@@ -6,8 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
 from ostensible.engines.errors import ContextOverflow, ServerFailed
 from ostensible.engines.local import Completion, Request
@@ -15,9 +14,6 @@ from ostensible.engines.vllm.command import BASE, lora_rank
 from ostensible.engines.vllm.protocol import FailedOnce, body, completion
 from ostensible.engines.vllm.server import Address, Server, ServerSpec
 from ostensible.models import end_ids
-
-if TYPE_CHECKING:
-    import httpx
 
 T = TypeVar("T")
 TRIES = 3
@@ -89,7 +85,6 @@ class VllmBackend:
         self._spec = spec
         self._adapter = adapter
         self._end_ids = end_ids(spec.folder)
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
         self._jobs: dict[str, Future[Address | bool]] = {}
         _POOL.join(spec, adapter, id(self))
 
@@ -134,7 +129,7 @@ class VllmBackend:
             except FailedOnce as error:
                 why = str(error)
             except _transport_error() as error:
-                why, hung = f"{type(error).__name__} {error}".strip(), "Timeout" in type(error).__name__
+                why, hung = f"{type(error).__name__} {error}".strip(), isinstance(error, TimeoutError)
             failures += not await self._recovered(server, address, why, hung=hung)
             if failures == TRIES:
                 raise ServerFailed(f"The vLLM server failed {TRIES} times at one request, and is well: {why}")
@@ -153,21 +148,15 @@ class VllmBackend:
             )
 
     async def _post(self, address: Address, content: bytes) -> tuple[int, bytes]:
-        response = await self._client().post(f"{address.url}/v1/completions", content=content, headers=address.headers)
-        return response.status_code, response.content
+        """Ask over a connection of its own: hundreds are open at once, and keeping them for a next request is dear."""
+        import aiohttp
 
-    def _client(self) -> "httpx.AsyncClient":
-        """One client an event loop: Inspect has a loop for each set of evals."""
-        import httpx
-
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            # Proxies of the environment are not for this machine; the number of connections is Inspect's to limit. None
-            # is kept for a next request: httpx counts all it has for each that is idle, and opening one costs nothing.
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-            timeout = httpx.Timeout(self._spec.patience_s, pool=None)
-            self._clients[loop] = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
-        return self._clients[loop]
+        patience_s = self._spec.patience_s
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience_s, sock_read=patience_s)
+        url, headers = f"{address.url}/v1/completions", address.headers | {"Content-Type": "application/json"}
+        options: Any = {"data": content, "headers": headers, "timeout": timeout, "allow_redirects": False}
+        async with aiohttp.request("POST", url, **options) as response:
+            return response.status, await response.read()
 
     async def _recovered(self, server: Server, broken: Address, why: str, *, hung: bool) -> bool:
         name = f"recover {broken.generation} {hung}"
@@ -195,6 +184,6 @@ def _fill(job: "Future[T]", work: "Callable[[], T]") -> None:
 
 
 def _transport_error() -> type[Exception]:
-    import httpx
+    import aiohttp
 
-    return httpx.TransportError
+    return aiohttp.ClientError
