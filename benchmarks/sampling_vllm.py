@@ -9,8 +9,8 @@ nearly `--max-new-tokens` tokens each where `--shape` is given: random weights e
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
 ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
 generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
-Starting, with sixteen short replies in the first three ways, is told apart. Each way runs in a process of its own, in turn,
-`--repeats` times; ratios are within a repeat.
+Starting, with sixteen short replies in the first three ways, is told apart. Each way runs in a process of its own, in
+turn, `--repeats` times; ratios are within a repeat.
 """
 
 import argparse
@@ -137,12 +137,8 @@ def raw_way(options: argparse.Namespace) -> dict[str, float]:
     shared |= {"top_k": TOP_K, "stop_token_ids": sorted(end_ids(folder) | form.end_ids), "skip_special_tokens": False}
     seeded = options.way == "raw-seeded"
     params = [SamplingParams(**shared, seed=i if seeded else None) for i in range(len(prompts))]
-    llm.generate(
-        prompts[:WARM_UP],
-        [SamplingParams(**shared | {"max_tokens": 8})] * WARM_UP,
-        lora_request=adapter,
-        use_tqdm=False,
-    )
+    short = [SamplingParams(**shared | {"max_tokens": 8})] * WARM_UP
+    llm.generate(prompts[:WARM_UP], short, lora_request=adapter, use_tqdm=False)
     startup_s, began = time.perf_counter() - began, time.perf_counter()
     outputs = llm.generate(prompts, params, lora_request=adapter, use_tqdm=False)
     seconds = time.perf_counter() - began
