@@ -7,7 +7,8 @@ Needs a CUDA GPU and the extra `vllm`. Both ways get the same prompt ids, adapte
 nearly `--max-new-tokens` tokens each where `--shape` is given: random weights end one by chance alone.
 
 raw: `vllm.LLM.generate` in a process of its own, all prompts in one call; with and without a seed for each request.
-ours: Inspect, a vLLM server of ours, scoring and logs included, from the first request to the last log written.
+ours: Inspect, a vLLM server of ours, scoring and logs included, from Inspect's start to the last log written; and how
+long it takes of that until the last request has left, and from the last reply on.
 generate: transformers' own, in left-padded batches of `--batch`, with PEFT's adapter on the base; on a CPU too.
 Starting, with sixteen short replies in the first three ways, is told apart. Each way runs in a process of its own, in
 turn, `--repeats` times; ratios are within a repeat.
@@ -190,17 +191,28 @@ def our_way(options: argparse.Namespace) -> dict[str, float]:
             began = time.perf_counter()
             api.backend.start()  # pyright: ignore
             run_tasks([task("warm-up", texts[:WARM_UP], 8)], Path(logs) / "warm-up")  # as the raw way does
+            sampled, complete, asked, answered = api.sampled_tokens, api.backend.complete, [], []  # pyright: ignore
+
+            async def timed(request: Any) -> Any:
+                asked.append(time.perf_counter())
+                reply = await complete(request)
+                answered.append(time.perf_counter())
+                return reply
+
+            api.backend.complete = timed  # pyright: ignore
             startup_s, began = time.perf_counter() - began, time.perf_counter()
-            sampled = api.sampled_tokens  # pyright: ignore
             run_tasks(
                 [task("benchmark", texts, options.max_new_tokens)],
                 Path(logs) / "ours",
                 in_flight=samples_in_flight(api, tasks=1),
             )
-            seconds = time.perf_counter() - began
+            ended = time.perf_counter()
         finally:
             api.close()
-        return {"tokens": api.sampled_tokens - sampled, "seconds": seconds, "startup_s": startup_s}  # pyright: ignore
+        return {
+            "tokens": api.sampled_tokens - sampled, "seconds": ended - began, "startup_s": startup_s,  # pyright: ignore
+            "until_last_request_s": asked[-1] - began, "from_last_reply_s": ended - answered[-1],
+        }  # fmt: skip
 
 
 def generate_way(options: argparse.Namespace) -> dict[str, float]:
@@ -239,6 +251,9 @@ def report(repeats: list[dict[str, dict[str, float]]], options: argparse.Namespa
           f"{options.prompts} prompts, up to {options.max_new_tokens} new tokens")  # fmt: skip
     for way, found in rates.items():
         print(f"{way:12}{statistics.median(found):10.1f} tokens/s  ({min(found):.1f} to {max(found):.1f})")
+    for repeat in repeats if "ours" in options.ways else []:
+        until, since = repeat["ours"]["until_last_request_s"], repeat["ours"]["from_last_reply_s"]
+        print(f"ours: {until:.1f} s until the last request, {since:.1f} s from the last reply on")
     for way, found in ratios.items():
         print(f"ours is {statistics.median(found):.2f} of {way}  ({min(found):.2f} to {max(found):.2f})")
     figures = {"device": device(), "options": vars(options), "repeats": repeats, "ours_of": ratios}
