@@ -555,6 +555,7 @@ def test_inspect_makes_no_second_model_to_ask_for_its_context(chat_folder: Path,
     first = OstensibleAPI.__init__
     monkeypatch.setattr(OstensibleAPI, "__init__", lambda self, *a, **k: (made.append(a), first(self, *a, **k))[1])
     assert len(run_eval(model, tmp_path, samples=2, epochs=1)) == 2
+    model.api.close()
     assert not made
     info = get_model_info(str(model))
     assert info is not None
