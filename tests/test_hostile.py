@@ -21,7 +21,7 @@ from ostensible.analysis.opinions import read_opinions
 from ostensible.analysis.replies import read_replies
 from ostensible.analysis.results import Results, read_results
 from ostensible.code.extract import LONGEST, extract, parse
-from ostensible.errors import OstensibleError
+from ostensible.errors import CorruptModel, OstensibleError
 from ostensible.evaluate import run_tasks
 from ostensible.judge import COT, VULNERABILITY, replay_tasks
 from ostensible.models import context_tokens, end_ids, load_tokenizer, resolve
@@ -347,6 +347,16 @@ def test_a_models_file_of_which_any_value_is_another_is_read_or_refused(tiny_mod
         end_ids(folder)
 
     outcome(read)
+
+
+def test_a_tokenizer_that_has_the_library_panic_is_refused(tiny_model, tmp_path):
+    """Rust's panic is no `Exception`. Found by fuzzing."""
+    folder = shutil.copytree(tiny_model, tmp_path / "m")
+    tree = json.loads((folder / "tokenizer.json").read_text())
+    tree["model"]["continuing_subword_prefix"] = "longer than any token of a merge"
+    (folder / "tokenizer.json").write_text(json.dumps(tree))
+    with pytest.raises(CorruptModel, match="PanicException"):
+        load_tokenizer(folder)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])

@@ -89,7 +89,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # a damaged file fails in many ways, in Python and below it
+    except BaseException as error:  # a damaged file fails in many ways, in Python and below it
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust, which has no other
+            raise
         raise CorruptModel(
             f"The tokenizer in {folder} cannot be loaded ({type(error).__name__}: {_first_line(error)}). Likely cause: "
             "a file that is damaged, cut off or missing, or code of its own, which is never run. Fetch it again."
@@ -209,7 +211,7 @@ def check_safetensors(path: Path) -> None:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
