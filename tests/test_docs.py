@@ -107,6 +107,8 @@ def commands(page):
                         if words and (whole or len(words) > 1):
                             yield Command(str(page), tuple(words), whole)
                         words = []
+                    elif not words and re.fullmatch(r"[A-Z_]+=\S*", word):
+                        assert page not in map(Path, FOLLOWED), f"{page}: {one}: following it would not set {word}"
                     elif word != "...":
                         words.append(word)
 
