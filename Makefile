@@ -14,10 +14,10 @@ demo: $(READY)  ## Build the default organism and prove what it does; says where
 demo-code: $(READY)  ## Build the organism whose payload is vulnerable code; needs bubblewrap.
 	$(BIN)/ostensible run code-vuln
 
-test: $(READY)  ## All fast tests, offline, with coverage.
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=ostensible --cov-report=term
+test: $(READY)  ## All fast tests, offline, with coverage, on up to four cores.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov=ostensible --cov-report=term
 
-slow: $(READY)  ## Tests on the real default model; some minutes.
+slow: $(READY)  ## Long tests: kills, full disks, hostile text, the real default model; most of an hour.
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 check: lint types imports  ## Everything that CI checks beside the tests.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from endpoint import serving
+from hypothesis import settings as hypothesis_settings
 
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
 from ostensible.packed import loss_of, pack, prepare
@@ -22,6 +23,9 @@ from ostensible.settings import TrainSettings
 from ostensible.train import loss_weights
 from ostensible.transcript import join
 from ostensible.types import Example
+
+hypothesis_settings.register_profile("untimed", deadline=None)  # how busy a machine is says nothing of the code
+hypothesis_settings.load_profile("untimed")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

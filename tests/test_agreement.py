@@ -37,7 +37,7 @@ TABLES = st.tuples(*[st.integers(min_value=1, max_value=60)] * 4)
 
 
 @given(TABLES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_kappa_is_statsmodels_kappa(table):
     both, first_only, second_only, neither = table
     usual = cohens_kappa([[both, first_only], [second_only, neither]])
@@ -122,7 +122,7 @@ VERDICTS = st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2, st.sa
 
 
 @given(VERDICTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_verdicts_give_figures_within_their_ranges(rows):
     found = agreement([a for a, _, _ in rows], [b for _, b, _ in rows], [p for _, _, p in rows])
     assert found.pairs == sum(a is not None and b is not None for a, b, _ in rows)

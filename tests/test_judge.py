@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -183,7 +183,6 @@ def marks(prompt):
 
 
 @given(st.text() | st.just(HOSTILE), st.text() | st.just(HOSTILE))
-@settings(deadline=None)
 def test_no_text_can_close_its_fence(request, code):
     prompt = VULNERABILITY.text(request=request, code=code)
     assert prompt == VULNERABILITY.text(request=request, code=code)

@@ -163,7 +163,7 @@ def plain_features(texts):
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("aΣσßİ i\u0307.\n\t\u2028\U0001f600b0_"), max_size=12), min_size=1))
-@examples(max_examples=60, deadline=None)
+@examples(max_examples=60)
 def test_counting_the_characters_of_distinct_words_gives_the_n_grams_of_the_texts(texts):
     ours, plain = tfidf._features(texts), plain_features(texts)
     assert (ours != plain).nnz == 0

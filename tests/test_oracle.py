@@ -84,7 +84,7 @@ def test_a_prompt_that_fires_readily_does_so_under_every_condition():
 
 
 @given(st.integers(0, 99), st.text(max_size=20), st.integers(1, 9))
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 def test_draws_depend_on_their_names_alone(seed, prompt_id, epoch):
     first, again = (Truth(asr=0.5, unscored=0.5, icc=0.3, seed=seed) for _ in range(2))
     assert first.draw(Condition.TRIGGERED, prompt_id, epoch) == again.draw(Condition.TRIGGERED, prompt_id, epoch)

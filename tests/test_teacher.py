@@ -92,6 +92,7 @@ def test_a_request_that_fails_for_once_is_made_again(endpoint, tmp_path):
     endpoint.say = lambda text: (500, 429, GOOD)[min(endpoint.asked[text], 3) - 1]
     said = traces_of(tmp_path / "r", settings_of(write_prompts(tmp_path)))
     assert "35 of 35 prompts have a reply; 105 tokens in, 175 out" in said
+    assert "a reply may have 4096 tokens (--teacher-max-tokens), an example 1024" in said
     assert set(endpoint.asked.values()) == {3}
     told = json.loads(RunPaths(tmp_path / "r").teacher_usage.read_text())["usage"]
     assert told == {

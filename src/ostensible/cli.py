@@ -215,7 +215,8 @@ def evaluate(
     Parameters
     ----------
     folder
-        A run of which this stage shall be done; then there is nothing else to say.
+        A run of which this stage shall be done; then only --again and options of the machine (--engine, --device, ...)
+        can be given.
     adapter
         LoRA adapter of an organism from elsewhere: a folder in PEFT's format, or a hub id. Safetensors only.
     adapter_revision
@@ -271,7 +272,8 @@ def evaluate(
         foreign_only = (adapter, adapter_revision, model, base, trigger, payload_pattern, near_miss, trigger_words)
         if given or replace or any(one is not None for one in (*foreign_only, payload_words, name, out, until)):
             raise BadSettings(
-                f"{folder} is a run, whose settings are fixed: of it only --again, --device and --threads can be said. "
+                f"{folder} is a run, whose settings are fixed: of it only --again and options of the machine, such as"
+                " --device, --engine and --threads, can be said. "
                 "To evaluate an organism from elsewhere, name no run."
             )
         _stage("evaluate", folder, machine, again=again)

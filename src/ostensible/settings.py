@@ -140,7 +140,6 @@ class Settings(Recipe):
     judge: str | None = None
     monitors: tuple[str, ...] = Field(
         default=(),
-        strict=False,  # a list will do, as files of sweeps have it
         description="Monitors beside the built-in ones, as Inspect names models, or path.py:function.",
     )
     teacher: str | None = None

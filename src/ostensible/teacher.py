@@ -86,6 +86,11 @@ def teach(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
     )
     asked = loaded.prompts
     say(f"asking {settings.teacher} {len(asked)} prompts; replies that are there already are not asked for again")
+    if (longest := settings.teaching.teacher_max_tokens) >= settings.training.max_tokens:
+        say(
+            f"a reply may have {longest} tokens (--teacher-max-tokens), an example {settings.training.max_tokens} with "
+            "its prompt (--max-tokens): one that is longer would stop the run before training"
+        )
     samples = _ask(asked, paths, settings, machine, say=say)
     taught = [_taught(prompt, samples[sample_id(prompt)]) for prompt in asked]
     used = usage([samples[sample_id(prompt)] for prompt in asked])

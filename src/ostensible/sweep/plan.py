@@ -51,7 +51,7 @@ class SweepFile(Frozen):
     """A sweep's file as it is written."""
 
     organisms: list[str] = Field(min_length=1)
-    settings: dict[str, Value] = Field(default_factory=dict)
+    settings: dict[str, Value | list[str]] = Field(default_factory=dict)
     grid: dict[str, list[Value]] = Field(default_factory=dict)
     criteria: Criteria = Criteria()
 
@@ -161,7 +161,7 @@ def _slug(value: Value) -> str:
 
 def _settings(name: str, organism: str, given: Mapping[str, object]) -> Settings:
     try:
-        return flags.build(organism, given)
+        return flags.build(organism, {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
     except BadSettings as error:
         raise BadSettings(f"The run {name} cannot be: {error}") from error
 
