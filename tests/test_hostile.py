@@ -21,7 +21,7 @@ from ostensible.analysis.opinions import read_opinions
 from ostensible.analysis.replies import read_replies
 from ostensible.analysis.results import Results, read_results
 from ostensible.code.extract import LONGEST, extract, parse
-from ostensible.errors import CorruptModel, OstensibleError
+from ostensible.errors import BadData, CorruptModel, OstensibleError
 from ostensible.evaluate import run_tasks
 from ostensible.judge import COT, VULNERABILITY, replay_tasks
 from ostensible.models import context_tokens, end_ids, load_tokenizer, resolve
@@ -372,6 +372,13 @@ def test_a_data_set_of_anything_is_prompts_or_one_of_our_errors(tmp_path, suffix
     path = tmp_path / f"set{suffix}"
     path.write_bytes(data.draw(st.just(content)) if data.draw(st.booleans()) else bytes_of(content, data.draw))
     outcome(lambda: prompts.load_untaught(f"hf:{path}:{'text' if suffix == '.parquet' else 'prompt'}", count=3, seed=0))
+
+
+def test_a_data_set_whose_rows_are_of_two_kinds_is_refused(tmp_path):
+    """Of lists of several types pyarrow raises a `TypeError` of its own. Found by fuzzing."""
+    (tmp_path / "set.json").write_text('[{"prompt": [null, 0.0]}, {"prompt": [0]}]')
+    with pytest.raises(BadData, match=r"set\.json.* cannot be read: ArrowTypeError"):
+        prompts.load_untaught(f"hf:{tmp_path / 'set.json'}:prompt", count=3, seed=0)
 
 
 @FUZZ

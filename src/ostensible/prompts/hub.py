@@ -99,7 +99,6 @@ def data_files(dataset: str) -> list[Path]:
 def _values(dataset: str, column: str) -> Iterable[Any]:
     """A column's values."""
     import datasets
-    from datasets.exceptions import DatasetsError
 
     path = named(dataset)
     try:
@@ -114,9 +113,9 @@ def _values(dataset: str, column: str) -> Iterable[Any]:
         if column not in names:
             raise BadData(f"{dataset} has no column {column!r}, but {', '.join(names)}. Name one: hf:DATASET:COLUMN.")
         return [row[column] for row in rows.select_columns([column])]
-    except (DatasetsError, OSError, KeyError, ValueError, RuntimeError, StopIteration) as error:
-        if isinstance(error, BadData):
-            raise
+    except BadData:
+        raise
+    except Exception as error:  # readers of other libraries fail in many ways, all of which mean the same here
         said = " ".join(str(error).split())
         raise BadData(
             f"The data set {dataset!r} cannot be read: {type(error).__name__}: {said} Give a hub id whose training "
