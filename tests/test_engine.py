@@ -34,6 +34,7 @@ from ostensible.engines import (
     UnsupportedChat,
     UnsupportedModel,
 )
+from ostensible.engines.kv_cache import PagedCache
 from ostensible.engines.sampling import Filter, candidates, sample, uniforms
 
 VOCABULARY, END = 192, 2
@@ -206,6 +207,15 @@ def test_more_blocks_than_the_budget_wait_instead_of_failing(folder: Path):
             engine.submit(Request(prompt(0, 10), SamplingParams(1000)))
     finally:
         engine.close()
+
+
+def test_the_pool_grows_no_further_than_the_budget_but_for_what_is_asked():
+    cache = PagedCache(2)
+    cache.most = 110
+    taken = [block for _ in range(10) for block in cache.take(11)]
+    assert taken == list(range(2, 112))  # 0 and 1 are for rows that only fill up a batch
+    assert [layer.capacity for layer in cache.layers] == [112, 112]
+    assert cache.take(3) == [112, 113, 114]
 
 
 # Drawing

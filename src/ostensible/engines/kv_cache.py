@@ -23,6 +23,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ostensible.engines.errors import UnsupportedModel
+from ostensible.machine import trim_heap
 
 BLOCK_TOKENS = 64
 ATTENTION = "ostensible"
@@ -244,9 +245,13 @@ class PagedCache(Cache):
 
     Args:
         n_layers: Layers of the model.
+
+    Attributes:
+        most: Blocks beyond which a pool grows by what is asked for only, not by half.
     """
 
     def __init__(self, n_layers: int) -> None:
+        self.most: int | None = None
         self._paged = [PagedLayer() for _ in range(n_layers)]
         super().__init__(layers=list(self._paged))
         self._capacity = _RESERVED
@@ -264,10 +269,14 @@ class PagedCache(Cache):
 
     def take(self, count: int) -> list[int]:
         """Hand out `count` blocks, the lowest ones first, growing the pool by half when none are left."""
-        while len(self._free) < count:
-            capacity = max(self._capacity + self._capacity // 2, self._capacity + count, 64)
+        if (missing := count - len(self._free)) > 0:
+            capacity = max(self._capacity + self._capacity // 2, 64)
+            if self.most is not None:
+                capacity = min(capacity, _RESERVED + self.most)
+            capacity = max(capacity, self._capacity + missing)
             for layer in self._paged:
                 layer.grow(capacity)
+            trim_heap()
             self._free.extend(range(self._capacity, capacity))
             self._capacity = capacity
         return [heapq.heappop(self._free) for _ in range(count)]

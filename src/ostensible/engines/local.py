@@ -142,7 +142,7 @@ class Engine:
         self._thread = threading.Thread(target=self._serve, args=(make_runner, ready), name="ostensible", daemon=True)
         self._thread.start()
         self._runner = ready.result()
-        self._max_blocks = _max_blocks(self._runner, kv_cache_gib)
+        self._runner.cache.most = self._max_blocks = _max_blocks(self._runner, kv_cache_gib)
 
     @staticmethod
     def load(

@@ -20,7 +20,7 @@ from ostensible.engines.kv_cache import (
     blocks_for,
 )
 from ostensible.engines.linear import can_pack, pack_linears
-from ostensible.machine import pick_device, pick_dtype
+from ostensible.machine import pick_device, pick_dtype, trim_heap
 from ostensible.models import end_ids
 
 _ROW_STEP = 16
@@ -52,11 +52,13 @@ class Runner:
             pack_linears(self._model, rows=slots)
         self.adapters = Adapters(self._model, folder, self.dtype)
         self._compare(reference, folder)
+        trim_heap()  # of the weights as they were before they were packed
 
     def use(self, adapter: Path | None) -> None:
         """Switch to an adapter, or with None to the base."""
         self.adapters.use(adapter)
         self._prefix = ()
+        trim_heap()  # of the weights that there were
 
     def prefill(self, prompts: Sequence[Sequence[int]], tables: Sequence[Sequence[int]], *, shared: int = 0) -> Tensor:
         """Read prompts, all in one pass. Each starts at a multiple of 16 rows, for the reason given at `decode`.
