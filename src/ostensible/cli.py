@@ -272,9 +272,8 @@ def evaluate(
         foreign_only = (adapter, adapter_revision, model, base, trigger, payload_pattern, near_miss, trigger_words)
         if given or replace or any(one is not None for one in (*foreign_only, payload_words, name, out, until)):
             raise BadSettings(
-                f"{folder} is a run, whose settings are fixed: of it only --again and options of the machine, such as"
-                " --device, --engine and --threads, can be said. "
-                "To evaluate an organism from elsewhere, name no run."
+                f"{folder} is a run, whose settings are fixed: only --again and options of the machine, such as "
+                "--device, --engine and --threads, can be given. To evaluate an organism from elsewhere, name no run."
             )
         _stage("evaluate", folder, machine, again=again)
         return
