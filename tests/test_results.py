@@ -13,7 +13,7 @@ from ostensible.analysis.replies import Reply
 from ostensible.analysis.results import Results, read_results
 from ostensible.analysis.sheets import rates, write_sheets
 from ostensible.code.calibration import Errors
-from ostensible.errors import CorruptRun
+from ostensible.errors import CorruptRun, MissingStage
 from ostensible.parts.rules import Reading
 from ostensible.settings import Settings
 from ostensible.types import Condition, Split
@@ -291,6 +291,11 @@ def test_a_results_file_comes_back_as_it_was(tmp_path):
 def test_a_damaged_or_foreign_results_file_is_refused_with_the_command_that_mends_it(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(CorruptRun, match=r"schema version 1.*ostensible analyse"):
+        read_results(tmp_path / "results.json")
+
+
+def test_where_there_are_no_results_yet_the_command_that_makes_them_is_told(tmp_path):
+    with pytest.raises(MissingStage, match=rf"no results\.json yet.*ostensible analyse {tmp_path}"):
         read_results(tmp_path / "results.json")
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ostensible.attempts import Attempt
-from ostensible.errors import CorruptRun
+from ostensible.errors import CorruptRun, MissingStage
 
 SCHEMA_VERSION = 1
 
@@ -374,9 +374,14 @@ def read_results(path: Path) -> Results:
 
     Raises:
         CorruptRun: It is damaged, or of another schema version.
+        MissingStage: There is none: the run is not finished.
     """
     try:
         return Results.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingStage(
+            f"{path.parent} has no {path.name} yet. Finish it: ostensible analyse {path.parent}"
+        ) from error
     except (OSError, ValidationError) as error:
         raise CorruptRun(
             f"{path} is not a results file of schema version {SCHEMA_VERSION}: {str(error).splitlines()[0]}. "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ostensible import run as runs
 from ostensible.analysis.results import read_results
-from ostensible.errors import BadSettings, MissingStage
+from ostensible.errors import BadSettings
 from ostensible.paths import RunPaths
 from ostensible.report.page import environment, flat
 from ostensible.settings import Settings
@@ -68,9 +68,5 @@ def render(outcomes: Sequence[Outcome], links: Mapping[str, str]) -> str:
 
 
 def _outcome(name: str, settings: Settings, varies: Mapping[str, str]) -> Outcome:
-    results = RunPaths(Path(name)).results
-    if not results.is_file():
-        raise MissingStage(
-            f"{name} has no results.json, so there is nothing to compare. Finish it: ostensible analyse {name}"
-        )
-    return Outcome(PlannedRun(name, settings, varies), "done", read_results(results))
+    results = read_results(RunPaths(Path(name)).results)
+    return Outcome(PlannedRun(name, settings, varies), "done", results)
