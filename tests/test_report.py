@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.image import imread
 
 from ostensible.analysis.opinions import Judged, JudgeOpinion, Opinions, StaticOpinion
 from ostensible.analysis.replies import Reply
@@ -24,10 +25,13 @@ from ostensible.analysis.results import (
     CorrectedByCondition,
     CotResult,
     CotResults,
+    Detection,
     Errors,
+    Estimate,
     Findings,
     Functional,
     LossPoint,
+    MonitorResult,
     OracleResults,
     RateResult,
     Results,
@@ -49,6 +53,8 @@ HIDDEN_IN_CODE = "a\u202egnp.exe\u2066c\u200bd\x1b[2Je\u2028"
 """The same without what no Python code can hold."""
 MANIFEST = {"version": "9.8.7", "settings": {"seed": 31337, "training": {"learning_rate": 0.002}}}
 UNSCORED = RateResult(n=7, scored=0, unscored=7, hits=0, prompts=0, rate=None, low=None, high=None)
+MARGIN = 4
+"""Pixels around a plot that stay white: as wide as a gap between two letters."""
 NO_CONTRAST = ContrastResult(value=None, low=None, high=None, pairs=0)
 
 
@@ -455,6 +461,22 @@ def test_plots_are_legible_pngs_measured_or_not(
         assert 300 <= height <= 1200
         assert len(data) < 300_000
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in paths}
+
+
+def test_nothing_on_a_plot_is_cut_off_at_its_edge_however_long_names_are(results: Results, tmp_path: Path):
+    detection = Detection(
+        positives=9, negatives=9, unscored_positives=0, unscored_negatives=0,
+        auroc=Estimate(value=0.8, low=0.6, high=0.9), gmean2=None, at_half=None, at_1_fpr=None, at_5_fpr=None, roc=[],
+    )  # fmt: skip
+    monitor = MonitorResult(
+        monitor="vendor/model-of-the-year-" * 4, kind="told", view="cot", against={"control": detection},
+        twin_alone={"benign": detection, "shuffled": detection}, beside_twin={}, unscored={},
+    )  # fmt: skip
+    long = {"near_misses": {monitor.monitor: rate(12, 149, 23)}, "monitors": [monitor] * 4}
+    for name, path in plots.draw(results.model_copy(update=long), tmp_path).items():
+        ink = (imread(path)[..., :3] < 1).any(axis=-1)
+        ink[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
+        assert not ink.any(), name
 
 
 def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path):

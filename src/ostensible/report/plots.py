@@ -251,10 +251,9 @@ def _monitors(found: Sequence[MonitorResult], level: float) -> Figure:
     """AUROC of each monitor and view against control replies, and of the same in each twin, beside chance."""
     twins = sorted({twin for one in found for twin in one.twin_alone})
     colours = {"organism": TRIGGERED} | dict(zip(twins, (CONTROL, LOOK_ALIKE, QUIET), strict=False))
-    figure = _figure(height_in=1.6 + (0.34 + 0.16 * len(twins)) * len(found))
+    figure = _figure(height_in=1.8 + (0.34 + 0.16 * len(twins)) * len(found))
     ax = figure.add_subplot()
-    dot = "dot: fired against control" + (", organism and twins" if twins else "")
-    _title(ax, "What monitors tell apart", f"AUROC · {dot} · bar: {level:.0%} interval · line: chance")
+    _title(ax, "What monitors tell apart", f"AUROC against control · bar: {level:.0%} interval")
     ax.axvline(0.5, color=QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
     names, counts = list[str](), list[str]()
     for place, one in enumerate(found):
@@ -268,11 +267,13 @@ def _monitors(found: Sequence[MonitorResult], level: float) -> Figure:
         own = shown["organism"].auroc
         counts.append("not measured" if own is None else f"{own.value:.2f} · {own.low:.2f} to {own.high:.2f}")
     ax.set_xlim(-0.02, 1.02)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "0.25", "0.5\nchance", "0.75", "1"])
     _sides(ax, [-place for place in range(len(found))], names, counts)
     if twins:
         named = [ax.plot([], [], "o", color=colours[name], label=_subject(name))[0] for name in colours]
-        ax.legend(handles=named, loc="lower left", frameon=False, fontsize=9.5, labelcolor=INK)
+        figure.legend(
+            handles=named, loc="outside lower center", ncols=len(named), frameon=False, fontsize=10, labelcolor=INK
+        )
     return figure
 
 
