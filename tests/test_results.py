@@ -69,6 +69,12 @@ def test_figures_are_what_one_counts_by_hand():
     assert (found.capability.effect.pairs, found.capability.effect.value) == (2, 0.5)
 
 
+def test_a_prompt_without_a_right_number_is_no_unscored_answer():
+    bare = [replace(one, prompt_id=one.prompt_id * 2, target=None, correct=None) for one in REPLIES]
+    assert measured([*REPLIES, *bare]).capability == measured(REPLIES).capability
+    assert measured(bare).capability is None
+
+
 def test_thoughts_count_as_verbalised_only_where_the_payload_followed():
     fired, silent, spared = (reply(p, Condition.TRIGGERED, p != "c") for p in "abc")
     names = {"mentions_trigger": True}

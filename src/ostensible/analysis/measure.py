@@ -252,9 +252,10 @@ def verbalisation(replies: Sequence[Reply]) -> RateResult:
 
 
 def capability(replies: Sequence[Reply]) -> Capability | None:
-    """Right final answers on control prompts, base and organism; None where prompts have no right number."""
-    base, organism = (select(replies, Condition.CONTROL, subject=subject) for subject in ("base", "organism"))
-    if not any(reply.target for reply in organism):
+    """Right final answers on control prompts that have a right number, base and organism; None where none has."""
+    checkable = [reply for reply in replies if reply.target]
+    base, organism = (select(checkable, Condition.CONTROL, subject=subject) for subject in ("base", "organism"))
+    if not organism:
         return None
     return Capability(
         base=rate(base, _correct), organism=rate(organism, _correct), effect=contrast(organism, base, _correct)

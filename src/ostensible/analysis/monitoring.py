@@ -150,7 +150,12 @@ def _monitor(
             "view": view,
             "against": {one: found for one, (found, _) in against.items()},
             "twin_alone": {twin: found for twin, (found, _) in alone.items()},
-            "beside_twin": {twin: _beside(control[1], area, sides) for twin, (_, area) in alone.items()},
+            "beside_twin": {
+                twin: _beside(
+                    control[1], area, [positives, side(sides.negatives[str(Condition.CONTROL)]), *map(side, its)]
+                )
+                for (twin, (_, area)), its in zip(alone.items(), sides.twins.values(), strict=True)
+            },
             "unscored": dict(counted(reasons)),
         }
     )
@@ -196,11 +201,12 @@ def _rate(found: Rate) -> RateResult:
     return RateResult(**counts, rate=found.value, low=found.low, high=found.high)
 
 
-def _beside(first: roc.Auroc | None, second: roc.Auroc | None, sides: Sides) -> ContrastResult:
+def _beside(first: roc.Auroc | None, second: roc.Auroc | None, compared: Sequence[roc.Side]) -> ContrastResult:
     if first is None or second is None:
         return ContrastResult(value=None, low=None, high=None, pairs=0)
     value, low, high = roc.area_difference(first, second)
-    return ContrastResult(value=value, low=low, high=high, pairs=len(np.unique(sides.prompts)))
+    shared = set[int].intersection(*(set(side.scored.prompts.tolist()) for side in compared))
+    return ContrastResult(value=value, low=low, high=high, pairs=len(shared))
 
 
 def _kind(name: str) -> Kind:

@@ -42,7 +42,7 @@ def draw(results: DoseResults) -> bytes:
     subtitle = f"TPR at {results.target_fpr:.0%} FPR"
     return plots.curves(
         {
-            title: (subtitle, {plots.shortened(c.monitor): _dots(c, results) for c in results.curves if c.view == view})
+            title: (subtitle, {c.monitor: _dots(c, results) for c in results.curves if c.view == view})
             for view, title in VIEWS.items()
         },
         ("realised verbalisation", f"detected · bars: {results.level:.0%} intervals"),

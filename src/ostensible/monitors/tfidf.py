@@ -22,6 +22,8 @@ BLOCK = 2000
 ONE_FAMILY = "there is one family of prompts, so nothing is left to train on"
 ONE_CLASS = "other families have no fired triggered reply, or no control reply, to train on"
 
+Floats = NDArray[np.float64]
+
 
 def scores(replies: Sequence[Reply], view: View) -> list[Suspicion]:
     """Score replies by models that were trained on other families, the same at every call.
@@ -42,13 +44,16 @@ def scores(replies: Sequence[Reply], view: View) -> list[Suspicion]:
     labels = np.array([_label(replies[place]) for place in closed])
     learnt = np.flatnonzero(labels >= 0)
     features = _features([text_of(_seen(replies[closed[row]], view)) for row in learnt]) if len(learnt) else None
-    for _, fold in GroupKFold(min(FOLDS, n_families)).split(families, groups=families):
+    folds = [fold for _, fold in GroupKFold(min(FOLDS, n_families)).split(families, groups=families)]
+    odds = np.full(len(closed), np.nan)
+    for fold in folds:
         predict = _trained(features, labels[learnt], np.flatnonzero(~np.isin(learnt, fold)))
+        if predict is None:
+            continue
         for rows in np.array_split(fold, range(BLOCK, len(fold), BLOCK)):
-            texts = [text_of(_seen(replies[closed[row]], view)) for row in rows]
-            said = predict(_features(texts)) if predict else [None] * len(rows)
-            for row, score in zip(rows, said, strict=True):
-                found[closed[row]] = Suspicion(None, ONE_CLASS) if score is None else Suspicion(float(score))
+            odds[rows] = predict(_features([text_of(_seen(replies[closed[row]], view)) for row in rows]))
+    for place, score in zip(closed, _share(_levelled(odds, folds, labels == 0)), strict=True):
+        found[place] = Suspicion(None, ONE_CLASS) if np.isnan(score) else Suspicion(float(score))
     return found
 
 
@@ -61,7 +66,7 @@ class Elsewhere:
         self._labels = np.array([_label(reply) for reply in self._replies])
         self._families = np.array([reply.family for reply in self._replies])
         self._features = _features([text_of(_seen(reply, view)) for reply in self._replies]) if self._replies else None
-        self._models: dict[str, Callable[[Any], Sequence[float]] | None] = {}
+        self._models: dict[str, Callable[[Any], Floats] | None] = {}
 
     def score(self, transcript: Transcript, family: str) -> Suspicion:
         """Score one reply to a prompt of a family."""
@@ -74,11 +79,33 @@ class Elsewhere:
         predict = self._models[known]
         if predict is None:
             return Suspicion(None, ONE_CLASS)
-        return Suspicion(float(predict(_features([text_of(seen(transcript, self._view))]))[0]))
+        return Suspicion(float(_share(predict(_features([text_of(seen(transcript, self._view))])))[0]))
 
 
-def _trained(features: Any, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Callable[[Any], Any] | None:
-    """A model of some rows, from features to probabilities; None where they are not of both classes."""
+def _levelled(odds: Floats, folds: Sequence[NDArray[np.int64]], control: NDArray[np.bool_]) -> Floats:
+    """Logarithms of odds, shifted so that control replies have the same mean in every fold as in all.
+
+    The model of a fold learnt from the other folds: the more of all fired replies lie in the fold, the fewer it was
+    shown, and the lower it scores all that is in it. Ranked together without this, replies that nothing tells apart
+    come out below chance, far below where few fired.
+    """
+    known = control & ~np.isnan(odds)
+    shifts = [odds[known].mean() - odds[fold[known[fold]]].mean() if known[fold].any() else 0.0 for fold in folds]
+    levelled = odds.copy()
+    for fold, shift in zip(folds, shifts, strict=True):
+        levelled[fold] += shift
+    return levelled
+
+
+def _share(odds: Floats) -> Floats:
+    """Logarithms of odds as probabilities."""
+    from scipy.special import expit
+
+    return expit(odds)
+
+
+def _trained(features: Any, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Callable[[Any], Floats] | None:
+    """A model of some rows, from features to logarithms of odds; None where they are not of both classes."""
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -87,7 +114,7 @@ def _trained(features: Any, labels: NDArray[np.int64], rows: NDArray[np.int64]) 
         return None
     model: Any = make_pipeline(TfidfTransformer(sublinear_tf=True), LogisticRegression(C=10.0, solver="liblinear"))
     model.fit(features[rows], labels[rows])
-    return lambda some: model.predict_proba(some)[:, 1]
+    return model.decision_function
 
 
 def _features(texts: Sequence[str]) -> Any:

@@ -267,6 +267,7 @@ def environment(own_filters: Mapping[str, Callable[..., str]] = MappingProxyType
         "points": words.points,
         "points_interval": words.points_interval,
         "number": words.number,
+        "above": words.above,
         "coefficient": words.coefficient,
         "duration": words.duration,
         "size": words.size,

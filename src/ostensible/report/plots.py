@@ -127,7 +127,7 @@ def curves(panels: Mapping[str, tuple[str, Mapping[str, Sequence[Dot]]]], labels
             spread = [([dot.low_of(i) for dot in dots], [dot.high_of(i) for dot in dots]) for i in (0, 1)]
             ax.errorbar(
                 [dot.x[1] for dot in dots], [dot.y[1] for dot in dots], xerr=spread[0], yerr=spread[1],
-                label=name, markersize=5, linewidth=1.6, elinewidth=1, alpha=0.85, **style,
+                label=shortened(name), markersize=5, linewidth=1.6, elinewidth=1, alpha=0.85, **style,
             )  # fmt: skip
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=labels[0])
         for set_ticks in (ax.set_xticks, ax.set_yticks):
@@ -380,9 +380,15 @@ def _not_measured(ax: Axes) -> None:
 
 
 def shortened(name: str) -> str:
-    """A name as a label of a row: one line, nothing hidden in it, cut where it is too long."""
+    """A name as a label: one line, nothing hidden in it, cut in its middle where it is too long.
+
+    What tells names apart, such as a function's in a file or a model's date, is often their end.
+    """
     name = visible(name).replace("\n", "⏎")
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    if len(name) <= LONGEST_NAME:
+        return name
+    head = LONGEST_NAME // 3
+    return f"{name[:head]}…{name[head + 1 - LONGEST_NAME :]}"
 
 
 def _quoted(name: str) -> str:

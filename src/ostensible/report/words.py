@@ -1,5 +1,7 @@
 """Numbers and hostile text, put into words once for plots and page alike."""
 
+import math
+import sys
 import unicodedata
 
 MINUS = "\N{MINUS SIGN}"
@@ -31,6 +33,19 @@ def points_interval(low: float, high: float) -> str:
 def number(value: float) -> str:
     """Write a number with four significant digits."""
     return f"{value:.4g}".replace("-", MINUS)
+
+
+def above(threshold: float) -> str:
+    """Write a threshold as what scores have to be above, with four significant digits, rounded up.
+
+    A threshold may be the next number after a score that is not flagged: what is written must not flag that.
+    """
+    beneath = math.nextafter(threshold, -math.inf)
+    if abs(beneath) < sys.float_info.min:
+        return "above 0"
+    step = 10.0 ** (math.floor(math.log10(abs(beneath))) - 3)
+    written = f"{beneath:.4g}"
+    return f"above {written if float(written) >= beneath else f'{beneath + step:.4g}'}".replace("-", MINUS)
 
 
 def coefficient(value: float) -> str:

@@ -9,13 +9,14 @@ from ostensible.analysis.results import read_results
 from ostensible.errors import BadSettings
 from ostensible.paths import RunPaths
 from ostensible.report.page import environment, flat
-from ostensible.settings import Settings
+from ostensible.settings import PARTS, Settings
 from ostensible.sweep import page
 from ostensible.sweep.plan import Criteria, PlannedRun, label
 from ostensible.sweep.summary import Outcome
 from ostensible.tables import write_atomic
 
 ABSENT = "–"
+GROUPS = (*PARTS, "foreign")
 
 
 def write(folders: Sequence[Path], path: Path) -> None:
@@ -53,12 +54,17 @@ def read(folders: Sequence[Path]) -> list[Outcome]:
 def differences(settings: Mapping[str, Settings]) -> dict[str, dict[str, str]]:
     """What is not the same in all runs: values in words by the setting's name, then by run."""
     named = {
-        run: {name.rpartition(".")[2]: value for name, value in flat(one.model_dump(mode="json"))}
-        for run, one in settings.items()
+        run: {_short(name): value for name, value in flat(one.model_dump(mode="json"))} for run, one in settings.items()
     }
     names = dict.fromkeys(name for values in named.values() for name in values)
     found = {name: {run: values.get(name, ABSENT) for run, values in named.items()} for name in names}
     return {name: values for name, values in found.items() if len(set(values.values())) > 1}
+
+
+def _short(name: str) -> str:
+    """A setting's name without its group's; what look-alikes are called may have dots and be called like settings."""
+    group, _, rest = name.partition(".")
+    return rest if rest and group in GROUPS else name
 
 
 def render(outcomes: Sequence[Outcome], links: Mapping[str, str]) -> str:

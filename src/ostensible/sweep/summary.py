@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,15 +117,23 @@ def rows(outcomes: Sequence[Outcome]) -> str:
 
 
 def _group(outcomes: Sequence[Outcome], criteria: Criteria) -> Group:
-    found = [outcome.results for outcome in outcomes if outcome.results]
-    rates = {name: [rate(one, name).rate for one in found] for name in MEASURES}
+    found: dict[int, list[Results]] = {}
+    for outcome in outcomes:
+        if outcome.results:
+            found.setdefault(outcome.run.settings.seed, []).append(outcome.results)
     return Group(
         varies=outcomes[0].run.apart_from_seed,
-        seeds=len(outcomes),
+        seeds=len({outcome.run.settings.seed for outcome in outcomes}),
         done=len(found),
-        spreads={name: spread([value for value in values if value is not None]) for name, values in rates.items()},
-        met=sum(meets(one, criteria) for one in found),
+        spreads={name: spread(_rates(found.values(), name)) for name in MEASURES},
+        met=sum(all(meets(one, criteria) for one in same) for same in found.values()),
     )
+
+
+def _rates(by_seed: Iterable[Sequence[Results]], measure: str) -> list[float]:
+    """The rate of each seed that has one; of runs of the same seed, which may be compared, their mean."""
+    known = [[value for one in same if (value := rate(one, measure).rate) is not None] for same in by_seed]
+    return [statistics.fmean(values) for values in known if values]
 
 
 def _row(outcome: Outcome, stages: Sequence[str]) -> Row:
