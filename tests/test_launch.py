@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ostensible import cli, flags
+from ostensible import cli, flags, tables
 from ostensible.errors import BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
 from ostensible.launch import modal as rented
 from ostensible.launch.modal import Order
@@ -186,9 +186,35 @@ def test_a_run_folder_is_brought_whole_and_nothing_outside_of_it(tmp_path, monke
             with pytest.raises((MissingStage, CorruptRun, LaunchFailed)):
                 rented.fetch(plan, say=said.append)
     assert (tmp_path / "one/adapter/w.safetensors").read_bytes() == b"12"
-    assert said == [f"one: 3 files brought to {tmp_path / 'one'}"]
+    assert said == [f"one: 2 files brought to {tmp_path / 'one'}"]
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_the_volume_no_longer_has_is_set_aside_and_nothing_is_lost(tmp_path, monkeypatch):
+    plan, said = planned(tmp_path / "one"), []
+    export = plan.folder / "export/adapter/README.md"
+
+    def fetch(*names):
+        files = {f"one/{name}": name.encode() for name in names}
+        there = Volume(**files | {"one/settings.json": write_settings(plan.settings).encode()})
+        monkeypatch.setattr(rented, "_volume", lambda *_: there)
+        rented.fetch(plan, say=said.append)
+        found = {str(path.relative_to(plan.folder)) for path in plan.folder.rglob("*") if path.is_file()}
+        return found - {".lock", "settings.json"}
+
+    first, second = ("logs/a.eval", "results.json"), ("logs/b.eval", "superseded/evaluate-1/logs/a.eval")
+    assert fetch(*first) == {*first}
+    tables.write_atomic(export, "first")
+    aside = {f"superseded/others-1/{name}" for name in (*first, "export/adapter/README.md")}
+    assert fetch(*second) == {*second} | aside
+    assert said[-1] == f"one: what the volume does not have was moved to {plan.folder / 'superseded'}"
+    assert not (plan.folder / "export").exists()
+    tables.write_atomic(export, "second")
+    for _ in range(2):
+        assert fetch(*second) == {*second} | aside | {"superseded/others-2/export/adapter/README.md"}
+    assert said[-1] == f"one: 3 files brought to {plan.folder}"
+    assert [path.read_text() for path in sorted(plan.folder.rglob("README.md"))] == ["first", "second"]
 
 
 @pytest.mark.parametrize("replace", [False, True])

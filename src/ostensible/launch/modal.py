@@ -202,7 +202,7 @@ def work(settings: str, machine: str, name: str, until: str, replace: bool, comm
 
 
 def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
-    """Bring a run's folder from the Volume, as far as it has come.
+    """Bring a run's folder from the Volume, as far as it has come; what else is here moves to `superseded/`.
 
     Raises:
         MissingStage: The Volume has no such run.
@@ -212,14 +212,17 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
         LaunchFailed: Modal cannot be reached, or names a file outside the run's folder.
     """
     modal = _sdk()
-    volume = _volume(modal, planned.order, "runs")
+    volume, paths = _volume(modal, planned.order, "runs"), RunPaths(planned.folder)
     try:
         _check_same(volume, planned)
-        entries = [entry for entry in volume.iterdir(planned.name, recursive=True) if entry.type.name == "FILE"]
+        entries = volume.iterdir(planned.name, recursive=True)
+        files = {_place(entry.path, planned): entry.path for entry in entries if entry.type.name == "FILE"}
+        files.pop(paths.lock, None)
         runs.open_run(planned.folder, planned.settings, replace=planned.replace)
         with runs.locked(planned.folder):
-            for entry in entries:
-                _bring(volume, entry.path, planned)
+            for target, path in files.items():
+                _bring(volume, path, target)
+            moved = runs.keep_only(files, paths)
     except (modal.exception.NotFoundError, FileNotFoundError) as error:
         raise MissingStage(
             f"The volume {planned.order.volume}-runs has no run {planned.name}. Was it launched with another --out or "
@@ -227,7 +230,9 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
         ) from error
     except (modal.exception.Error, ConnectionError) as error:
         raise LaunchFailed(f"Fetching {planned.name} from Modal: {type(error).__name__}: {error}") from error
-    say(f"{planned.name}: {len(entries)} files brought to {planned.folder}")
+    say(f"{planned.name}: {len(files)} files brought to {planned.folder}")
+    if moved:
+        say(f"{planned.name}: what the volume does not have was moved to {paths.superseded}")
 
 
 def _check_same(volume: Any, planned: Plan) -> None:
@@ -244,15 +249,17 @@ def _check_same(volume: Any, planned: Plan) -> None:
         )
 
 
-def _bring(volume: Any, path: str, planned: Plan) -> None:
-    """One file, whole or not at all."""
+def _place(path: str, planned: Plan) -> Path:
+    """Where a file of the Volume belongs here."""
     whole = PurePosixPath(path.lstrip("/"))
     inside = PurePosixPath(*whole.parts[1:])
     if whole.parts[0] != planned.name or ".." in inside.parts:
-        raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing of it was written.")
-    target = planned.folder / inside
-    if target == RunPaths(planned.folder).lock:
-        return
+        raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing was brought.")
+    return planned.folder / inside
+
+
+def _bring(volume: Any, path: str, target: Path) -> None:
+    """One file, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with partial.open("wb") as file:
