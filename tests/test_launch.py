@@ -1,9 +1,11 @@
 """A run at Modal, as far as it can be checked without an account: what is asked for, and what the container does."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -230,6 +232,51 @@ def test_another_run_of_the_same_name_is_not_brought_over_the_one_here(tmp_path,
     with pytest.raises(RunConflict):
         rented.fetch(plan, say=print)
     assert (load_settings(plan.folder).seed, results.read_text()) == (1, "mine")
+
+
+def launched(plan, monkeypatch, outcome, volume):
+    """What `launch` raises where the function at Modal ends with an outcome."""
+
+    def get():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    call = SimpleNamespace(object_id="fc-1", get=get)
+    app = SimpleNamespace(run=lambda *, detach: nullcontext())
+    monkeypatch.setattr(modal, "enable_output", nullcontext)
+    monkeypatch.setattr(rented, "build", lambda _: (app, SimpleNamespace(spawn=lambda *_: call)))
+    monkeypatch.setattr(rented, "_volume", lambda *_: volume)
+    with pytest.raises(LaunchFailed) as failed:
+        rented.launch(plan, detach=False, say=print)
+    return failed.value
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (
+            RuntimeError("CUDA out of memory"),
+            r"RuntimeError: CUDA out of memory\. .* mine-runs; the same command goes on",
+        ),
+        (
+            modal.exception.FunctionTimeoutError("5 h"),
+            r"FunctionTimeoutError: 5 h\. .* mine-runs; the same command goes on",
+        ),
+        ("The disk is full.", r"The disk is full\.$"),
+    ],
+)
+def test_a_run_that_failed_there_is_brought_as_far_as_it_came_and_its_error_is_told(
+    tmp_path, monkeypatch, outcome, told
+):
+    plan = planned(tmp_path / "one")
+    own = {"one/settings.json": write_settings(plan.settings).encode()}
+    error = launched(plan, monkeypatch, outcome, Volume(**own, **{"one/training/loss.json": b"[]"}))
+    assert re.match(f"one failed at Modal: {told}", str(error))
+    assert error.__cause__ is (outcome if isinstance(outcome, Exception) else None)
+    assert (plan.folder / "training/loss.json").read_bytes() == b"[]"
+    error = launched(plan, monkeypatch, outcome, Volume())
+    assert re.match(f"one failed at Modal: {told.rstrip('$')}.* has no run one", str(error))
 
 
 def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):

@@ -141,7 +141,9 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
 
     Raises:
         MissingPackage: Modal's package is not installed.
-        LaunchFailed: Modal has no token, cannot be reached or refuses; or the run failed there.
+        LaunchFailed: Modal has no token, cannot be reached or refuses; or the run failed there, and what there is of it
+            was brought.
+        OstensibleError: As `fetch`, where the run is done.
     """
     modal = _sdk()
     app, function = build(planned)
@@ -152,16 +154,33 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
             say(f"{planned.name}: handed to Modal as {call.object_id}")
             if detach:
                 return False
-            problem = call.get()
+            problem, cause = _outcome(call, planned)
     except (modal.exception.Error, ConnectionError) as error:
-        raise LaunchFailed(
-            f"{planned.name} at Modal: {type(error).__name__}: {error}. What is done lies on the volume "
-            f"{planned.order.volume}-runs; the same command goes on from there."
-        ) from error
-    fetch(planned, say=say)
+        raise LaunchFailed(f"{planned.name} at Modal: {_told(error, planned)}") from error
+    try:
+        fetch(planned, say=say)
+    except OstensibleError as error:
+        if not problem:
+            raise
+        problem += f" Nor was it brought here: {error}"
     if problem:
-        raise LaunchFailed(f"{planned.name} failed at Modal: {problem}")
+        raise LaunchFailed(f"{planned.name} failed at Modal: {problem}") from cause
     return True
+
+
+def _outcome(call: Any, planned: Plan) -> tuple[str, Exception | None]:
+    """Why a run failed, empty where it is done; and the error that ended its last attempt, if one did."""
+    try:
+        return call.get(), None
+    except Exception as error:  # what is raised there is raised here, by its own class
+        return _told(error, planned), error
+
+
+def _told(error: Exception, planned: Plan) -> str:
+    return (
+        f"{type(error).__name__}: {error}. What is done lies on the volume {planned.order.volume}-runs; the same "
+        "command goes on from there."
+    )
 
 
 def build(planned: Plan) -> tuple[Any, Any]:
