@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ostensible import cli, flags, tables
-from ostensible.errors import BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
+from ostensible.errors import BadData, BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
 from ostensible.launch import modal as rented
 from ostensible.launch.modal import Order
 from ostensible.run import load_settings, open_run
@@ -290,6 +290,7 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
         (Order("H100:4"), Machine(gpus=2), {}, "contradict --gpu H100:4"),
         (Order("H100"), None, {"model": str(tmp_path)}, "is a folder of this machine"),
         (Order("H100"), None, {"judge": f"ostensible/{tmp_path}"}, "is a folder of this machine"),
+        (Order("H100"), None, {"monitors": ("keyword", f"ostensible/{tmp_path}")}, "is a folder of this machine"),
     ]:
         with pytest.raises(BadSettings, match=problem):
             planned(tmp_path / "run", order=order, machine=machine, **given)
@@ -297,6 +298,22 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
     (tmp_path / "thesis/years.tex").write_text("of work")
     with pytest.raises(RunConflict):
         planned(tmp_path / "thesis")
+
+
+def test_a_function_as_monitor_is_checked_here_and_brought_to_where_its_name_leads_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    absolute = tmp_path / "far.py"
+    places = {"near.py": "root/near.py", "~/mine.py": "root/mine.py", str(absolute): str(absolute).lstrip("/")}
+    for name in places:
+        tables.write_atomic(Path(name).expanduser(), "def score(transcript):\n    return 0.5\n")
+    Path("keyword").mkdir()  # no model of this machine, as the name is that of a built-in monitor
+    _, function = rented.build(planned(Path("run"), monitors=("keyword", *(f"{name}:score" for name in places))))
+    assert {*places.values()} <= unpack(function._spec_.image, tmp_path / "box")
+    for name, problem in {"absent.py:score": "absent.py does not exist", "near.py:scor": "no plain function"}.items():
+        with pytest.raises(BadData, match=problem):
+            planned(Path("run"), monitors=(name,))
 
 
 def test_without_modal_or_without_a_token_it_says_what_to_do(tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError, RunConflict
 from ostensible.models import EMBEDDED, WHEEL
+from ostensible.monitors import custom
+from ostensible.monitors.names import own
 from ostensible.paths import RunPaths, named
 from ostensible.prompts import input_files
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings, read_settings
@@ -86,6 +88,7 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
 
     Raises:
         BadSettings: What is rented is impossible, contradicts the settings, or the run needs a folder of this machine.
+        BadData: A function as monitor cannot be used.
         RunConflict: The folder for its results was made with other settings.
     """
     from ostensible.parallel import check_gpus
@@ -99,7 +102,8 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
         )
     if machine.device not in ("auto", "cuda") or machine.gpus not in (1, order.gpus):
         raise BadSettings(f"--device {machine.device} and --gpus {machine.gpus} contradict --gpu {order.gpu}.")
-    models = [settings.model, *(m.removeprefix(LOCAL_PROVIDER) for m in (settings.teacher, settings.judge) if m)]
+    asked = filter(None, (settings.teacher, settings.judge, *own(settings)))
+    models = [settings.model, *(name.removeprefix(LOCAL_PROVIDER) for name in asked)]
     if local := [name for name in models if name != EMBEDDED and (found := named(name)) and found.is_dir()]:
         raise BadSettings(
             f"{local[0]} is a folder of this machine, which Modal does not have. Give a hub id; a private or gated one "
@@ -107,6 +111,8 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
         )
     shared = machine.model_copy(update={"gpus": order.gpus})
     check_gpus(settings.training, shared, here=False)
+    for name in filter(custom.is_custom, own(settings)):
+        custom.load(name)
     runs.check_folder(folder, settings, replace=replace)
     return Plan(folder, settings, shared, until, replace, order)
 
@@ -310,7 +316,8 @@ def _image(modal: Any, planned: Plan) -> Any:
     for name in ("METADATA", "entry_points.txt"):  # by these Inspect finds our models and tasks
         image = image.add_local_file(_metadata(name), str(HOME / _metadata(name).parent.name / name))
     for path in _files(planned.settings):
-        image = image.add_local_file(path, str(HOME / path))  # an absolute name stays what it is
+        there = HOME / str(path).removeprefix("~/")  # an absolute name stays what it is
+        image = image.add_local_file(path.expanduser(), str(there))
     return image
 
 
@@ -323,8 +330,8 @@ def _metadata(name: str) -> Path:
 def _files(settings: Settings) -> list[Path]:
     """Files of this machine that the run reads."""
     sources = filter(None, (settings.prompts, settings.extra_test_prompts))
-    own = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
-    code = [Path(user_code.parts(name)[0]) for name in own]
+    named_in = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
+    code = [Path(user_code.parts(name)[0]) for name in named_in]
     return [*(path for source in sources for path in input_files(source)), *dict.fromkeys(code)]
 
 
