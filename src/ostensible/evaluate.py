@@ -158,8 +158,16 @@ def _model(name: str, shared: dict[str, Any], **own: Any) -> "Model":
     from inspect_ai.model import get_model
 
     model = get_model(name, memoize=False, **shared, **own)
-    model.model_args = own  # Inspect tells tasks apart by them
+    tell_apart(model, **own)
     return model
+
+
+def tell_apart(model: "Model", **by: Any) -> None:
+    """Have Inspect tell tasks apart by these arguments of a model, not by all that its provider was given.
+
+    Among those are where to compute and by which engine, so that no log would be taken up anywhere else.
+    """
+    model.model_args = by
 
 
 def at_once(tasks: "Sequence[Task]") -> int:

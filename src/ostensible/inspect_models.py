@@ -11,7 +11,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, ModelAPI, get_model
 
 from ostensible.errors import EvaluationFailed, ModelUnavailable
-from ostensible.evaluate import IN_FLIGHT, local_model_args, run_tasks
+from ostensible.evaluate import IN_FLIGHT, local_model_args, run_tasks, tell_apart
 from ostensible.judge import FAILING_SHARE, RETRIES
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
 
@@ -43,10 +43,14 @@ def load_model(name: str, *, role: str, **model_args: Any) -> Model:
 def opened(name: str, settings: Settings, machine: Machine, *, role: str) -> Generator[Model]:
     """A model that is told what it needs to know of this machine, and gives back at the end what it holds of it.
 
+    Its logs are taken up on another machine, or by another engine, too.
+
     Raises:
         ModelUnavailable: As `load_model`.
     """
     model = load_model(name, role=role, **_model_args(name, settings, machine))
+    if name.startswith(LOCAL_PROVIDER):
+        tell_apart(model, dtype=settings.dtype)
     try:
         yield model
     finally:

@@ -66,6 +66,10 @@ class RunPaths:
     def lock(self) -> Path:
         return self.root / ".lock"
 
+    @property
+    def superseded(self) -> Path:
+        return self.root / "superseded"
+
     def state(self, stage: str) -> Path:
         return self.root / "stages" / f"{stage}.json"
 

@@ -6,12 +6,13 @@ cut off goes on where it stood; one whose settings, inputs or code have changed 
 
 import hashlib
 import inspect
+import itertools
 import json
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> 
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
-                f"{folder} was made with other settings: {'; '.join(_differences(before, settings))}. Choose another "
+                f"{folder} was made with other settings: {'; '.join(differences(before, settings))}. Choose another "
                 "folder with --out, or do the stages that this changes anew with --replace."
             )
     elif folder.exists() and any(folder.iterdir()):
@@ -253,7 +254,7 @@ def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
 
     Where there is no record, nobody knows what outputs were made from: they are not taken up, and may be finished.
     """
-    attic = paths.root / "superseded" / f"{stage.name}-{state.fingerprint[:8] if state else 'unrecorded'}"
+    attic = paths.superseded / f"{stage.name}-{state.fingerprint[:8] if state else 'unrecorded'}"
     for path in [*stage.outputs(paths), *stage.scratch(paths)]:
         if path.exists() and (state is None or state.done) and path in stage.outputs(paths):
             kept = attic / path.name
@@ -262,6 +263,27 @@ def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
             shutil.move(path, kept)
         else:
             _delete(path)
+
+
+def keep_only(files: Collection[Path], paths: RunPaths) -> int:
+    """Move all but some files of a run folder to `superseded/`; what lies there stays, as does the lock.
+
+    Returns:
+        How many files and folders were moved.
+    """
+    kept = {*files, *(folder for file in files for folder in file.parents), paths.root, paths.lock, paths.superseded}
+    others = [
+        path
+        for path in sorted(paths.root.rglob("*"))
+        if path not in kept and path.parent in kept and paths.superseded not in path.parents
+    ]
+    attics = (paths.superseded / f"others-{number}" for number in itertools.count(1))
+    attic = next(folder for folder in attics if not folder.exists())
+    for path in others:
+        target = attic / path.relative_to(paths.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return len(others)
 
 
 def _delete(path: Path) -> None:
@@ -368,7 +390,8 @@ def locked(folder: Path) -> Generator[None]:
         lock.release()
 
 
-def _differences(before: Settings, after: Settings) -> Sequence[str]:
+def differences(before: Settings, after: Settings) -> Sequence[str]:
+    """What differs between settings, by flat name."""
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
     return [f"{key} {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key]]
 

@@ -230,8 +230,12 @@ def write_settings(settings: Settings) -> str:
     return json.dumps({"version": FOLDER_VERSION} | settings.model_dump(mode="json"), indent=2) + "\n"
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path, content: bytes | None = None) -> Settings:
     """Read a run folder's `settings.json`. Settings that came later have their defaults.
+
+    Args:
+        path: Where it lies.
+        content: What it holds, if it does not lie on this machine.
 
     Raises:
         MissingStage: It is not there.
@@ -239,7 +243,7 @@ def read_settings(path: Path) -> Settings:
     """
     again = "choose another folder with --out"
     try:
-        tree: dict[str, Any] = dict(json.loads(path.read_bytes()))
+        tree: dict[str, Any] = dict(json.loads(path.read_bytes() if content is None else content))
         version = tree.pop("version", FOLDER_VERSION)  # folders of before there was one are as those of version 1
         if version != FOLDER_VERSION:
             raise CorruptRun(

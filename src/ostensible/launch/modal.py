@@ -4,6 +4,7 @@ The run folder lies on a Volume, so a container that was taken away is followed 
 second Volume and are fetched once. Secrets are named, never read: Modal gives the container what is behind the name.
 """
 
+import io
 import os
 import re
 import sys
@@ -17,11 +18,13 @@ from ostensible import run as runs
 from ostensible import user_code
 from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
-from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
+from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError, RunConflict
 from ostensible.models import EMBEDDED, WHEEL
+from ostensible.monitors import custom
+from ostensible.monitors.names import own
 from ostensible.paths import RunPaths, named
 from ostensible.prompts import input_files
-from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.settings import LOCAL_PROVIDER, Machine, Settings, read_settings
 
 APP = "ostensible"
 MODELS = PurePosixPath("/models")
@@ -85,6 +88,7 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
 
     Raises:
         BadSettings: What is rented is impossible, contradicts the settings, or the run needs a folder of this machine.
+        BadData: A function as monitor cannot be used.
         RunConflict: The folder for its results was made with other settings.
     """
     from ostensible.parallel import check_gpus
@@ -98,7 +102,8 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
         )
     if machine.device not in ("auto", "cuda") or machine.gpus not in (1, order.gpus):
         raise BadSettings(f"--device {machine.device} and --gpus {machine.gpus} contradict --gpu {order.gpu}.")
-    models = [settings.model, *(m.removeprefix(LOCAL_PROVIDER) for m in (settings.teacher, settings.judge) if m)]
+    asked = filter(None, (settings.teacher, settings.judge, *own(settings)))
+    models = [settings.model, *(name.removeprefix(LOCAL_PROVIDER) for name in asked)]
     if local := [name for name in models if name != EMBEDDED and (found := named(name)) and found.is_dir()]:
         raise BadSettings(
             f"{local[0]} is a folder of this machine, which Modal does not have. Give a hub id; a private or gated one "
@@ -106,6 +111,8 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
         )
     shared = machine.model_copy(update={"gpus": order.gpus})
     check_gpus(settings.training, shared, here=False)
+    for name in filter(custom.is_custom, own(settings)):
+        custom.load(name)
     runs.check_folder(folder, settings, replace=replace)
     return Plan(folder, settings, shared, until, replace, order)
 
@@ -140,7 +147,9 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
 
     Raises:
         MissingPackage: Modal's package is not installed.
-        LaunchFailed: Modal has no token, cannot be reached or refuses; or the run failed there.
+        LaunchFailed: Modal has no token, cannot be reached or refuses; or the run failed there, and what there is of it
+            was brought.
+        OstensibleError: As `fetch`, where the run is done.
     """
     modal = _sdk()
     app, function = build(planned)
@@ -151,16 +160,33 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
             say(f"{planned.name}: handed to Modal as {call.object_id}")
             if detach:
                 return False
-            problem = call.get()
+            problem, cause = _outcome(call, planned)
     except (modal.exception.Error, ConnectionError) as error:
-        raise LaunchFailed(
-            f"{planned.name} at Modal: {type(error).__name__}: {error}. What is done lies on the volume "
-            f"{planned.order.volume}-runs; the same command goes on from there."
-        ) from error
-    fetch(planned, say=say)
+        raise LaunchFailed(f"{planned.name} at Modal: {_told(error, planned)}") from error
+    try:
+        fetch(planned, say=say)
+    except OstensibleError as error:
+        if not problem:
+            raise
+        problem += f" Nor was it brought here: {error}"
     if problem:
-        raise LaunchFailed(f"{planned.name} failed at Modal: {problem}")
+        raise LaunchFailed(f"{planned.name} failed at Modal: {problem}") from cause
     return True
+
+
+def _outcome(call: Any, planned: Plan) -> tuple[str, Exception | None]:
+    """Why a run failed, empty where it is done; and the error that ended its last attempt, if one did."""
+    try:
+        return call.get(), None
+    except Exception as error:  # what is raised there is raised here, by its own class
+        return _told(error, planned), error
+
+
+def _told(error: Exception, planned: Plan) -> str:
+    return (
+        f"{type(error).__name__}: {error}. What is done lies on the volume {planned.order.volume}-runs; the same "
+        "command goes on from there."
+    )
 
 
 def build(planned: Plan) -> tuple[Any, Any]:
@@ -201,21 +227,27 @@ def work(settings: str, machine: str, name: str, until: str, replace: bool, comm
 
 
 def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
-    """Bring a run's folder from the Volume, as far as it has come.
+    """Bring a run's folder from the Volume, as far as it has come; what else is here moves to `superseded/`.
 
     Raises:
         MissingStage: The Volume has no such run.
-        RunConflict: Another process works in the local folder.
+        RunConflict: The run there or the local folder was made with other settings, or another process works in the
+            local folder.
+        CorruptRun: The settings of the run there are damaged, or of another version of this package.
         LaunchFailed: Modal cannot be reached, or names a file outside the run's folder.
     """
     modal = _sdk()
-    volume = _volume(modal, planned.order, "runs")
+    volume, paths = _volume(modal, planned.order, "runs"), RunPaths(planned.folder)
     try:
-        entries = [entry for entry in volume.iterdir(planned.name, recursive=True) if entry.type.name == "FILE"]
+        _check_same(volume, planned)
+        entries = volume.iterdir(planned.name, recursive=True)
+        files = {_place(entry.path, planned): entry.path for entry in entries if entry.type.name == "FILE"}
+        files.pop(paths.lock, None)
         runs.open_run(planned.folder, planned.settings, replace=planned.replace)
         with runs.locked(planned.folder):
-            for entry in entries:
-                _bring(volume, entry.path, planned)
+            for target, path in files.items():
+                _bring(volume, path, target)
+            moved = runs.keep_only(files, paths)
     except (modal.exception.NotFoundError, FileNotFoundError) as error:
         raise MissingStage(
             f"The volume {planned.order.volume}-runs has no run {planned.name}. Was it launched with another --out or "
@@ -223,18 +255,36 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
         ) from error
     except (modal.exception.Error, ConnectionError) as error:
         raise LaunchFailed(f"Fetching {planned.name} from Modal: {type(error).__name__}: {error}") from error
-    say(f"{planned.name}: {len(entries)} files brought to {planned.folder}")
+    say(f"{planned.name}: {len(files)} files brought to {planned.folder}")
+    if moved:
+        say(f"{planned.name}: what the volume does not have was moved to {paths.superseded}")
 
 
-def _bring(volume: Any, path: str, planned: Plan) -> None:
-    """One file, whole or not at all."""
+def _check_same(volume: Any, planned: Plan) -> None:
+    """Make sure that the run on the Volume is the planned one; it is named by the last part of a folder's name only."""
+    content = io.BytesIO()
+    volume.read_file_into_fileobj(f"{planned.name}/settings.json", content)
+    there = Path(f"{planned.order.volume}-runs", planned.name)
+    found = read_settings(there / "settings.json", content.getvalue())
+    if changed := runs.differences(found, planned.settings):
+        raise RunConflict(
+            f"The volume {planned.order.volume}-runs has a run {planned.name} of other settings: {'; '.join(changed)}. "
+            "Nothing was brought. Folders are told apart there by the last part of their names: choose one of another "
+            "name with --out, or another --volume."
+        )
+
+
+def _place(path: str, planned: Plan) -> Path:
+    """Where a file of the Volume belongs here."""
     whole = PurePosixPath(path.lstrip("/"))
     inside = PurePosixPath(*whole.parts[1:])
     if whole.parts[0] != planned.name or ".." in inside.parts:
-        raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing of it was written.")
-    target = planned.folder / inside
-    if target == RunPaths(planned.folder).lock:
-        return
+        raise LaunchFailed(f"Modal names {path!r}, which is outside of the run's folder. Nothing was brought.")
+    return planned.folder / inside
+
+
+def _bring(volume: Any, path: str, target: Path) -> None:
+    """One file, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with partial.open("wb") as file:
@@ -266,7 +316,8 @@ def _image(modal: Any, planned: Plan) -> Any:
     for name in ("METADATA", "entry_points.txt"):  # by these Inspect finds our models and tasks
         image = image.add_local_file(_metadata(name), str(HOME / _metadata(name).parent.name / name))
     for path in _files(planned.settings):
-        image = image.add_local_file(path, str(HOME / path))  # an absolute name stays what it is
+        there = HOME / str(path).removeprefix("~/")  # an absolute name stays what it is
+        image = image.add_local_file(path.expanduser(), str(there))
     return image
 
 
@@ -279,8 +330,8 @@ def _metadata(name: str) -> Path:
 def _files(settings: Settings) -> list[Path]:
     """Files of this machine that the run reads."""
     sources = filter(None, (settings.prompts, settings.extra_test_prompts))
-    own = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
-    code = [Path(user_code.parts(name)[0]) for name in own]
+    named_in = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
+    code = [Path(user_code.parts(name)[0]) for name in named_in]
     return [*(path for source in sources for path in input_files(source)), *dict.fromkeys(code)]
 
 
