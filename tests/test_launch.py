@@ -149,7 +149,7 @@ def test_an_error_that_another_attempt_would_meet_too_is_returned_and_others_are
     def preempted(*_, **__):
         raise OSError("the disk went away")
 
-    monkeypatch.setattr(rented.runs, "open_run", preempted)
+    monkeypatch.setattr(rented.runs, "execute", preempted)
     with pytest.raises(OSError, match="went away"):
         rented.work(*terms)
 

@@ -359,10 +359,12 @@ def test_two_processes_do_not_work_in_one_folder(finished, tiny_model):
     from filelock import FileLock
 
     folder, _ = finished
+    before = (folder / "settings.json").read_bytes()
     with FileLock(folder / ".lock"):
-        done = Cli(folder.parent)(*run_command(tiny_model, "whole"))
+        done = Cli(folder.parent)(*run_command(tiny_model, "whole"), "--replace", "--temperature", 1.7)
     assert done.returncode == 1
     assert "Another process works in" in done.stderr
+    assert (folder / "settings.json").read_bytes() == before
 
 
 def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):

@@ -8,7 +8,7 @@ import pytest
 from ostensible import provenance, run, tables
 from ostensible.errors import CorruptRun, MissingStage, NotEnoughData, RunConflict, UnknownName
 from ostensible.paths import RunPaths
-from ostensible.settings import DataSettings, Machine, Settings
+from ostensible.settings import DataSettings, Machine, Settings, write_settings
 from ostensible.stages import STAGES
 
 SETTINGS = Settings(
@@ -123,6 +123,42 @@ def test_a_folder_that_is_no_run_is_not_written_into(tmp_path):
     (tmp_path / "settings.json").write_text('{"organism": 1}')
     with pytest.raises(CorruptRun, match=r"settings\.json"):
         run.load_settings(tmp_path)
+
+
+OTHER = SETTINGS.model_copy(update={"seed": 5})
+
+
+def execute(folder, settings, **options):
+    run.execute(folder, Machine(), settings=settings, last="dataset", say=print, **options)
+
+
+@pytest.mark.parametrize("command", [run.open_run, execute])
+def test_a_command_that_is_refused_as_another_process_works_there_changes_nothing(folder, command):
+    before = (folder / "settings.json").read_bytes()
+    with run.locked(folder), pytest.raises(RunConflict, match="Another process works in"):
+        command(folder, OTHER, replace=True)
+    assert (folder / "settings.json").read_bytes() == before
+
+
+def test_settings_that_changed_before_a_folder_was_locked_are_noticed(folder, monkeypatch):
+    """As another process writes them between a look at the folder and its lock."""
+    locked = run.locked
+
+    def late(path):
+        (path / "settings.json").write_text(write_settings(OTHER))
+        return locked(path)
+
+    monkeypatch.setattr(run, "locked", late)
+    with run.held(folder) as (_, settings):
+        assert settings == OTHER
+    (folder / "settings.json").write_text(write_settings(SETTINGS))
+    with pytest.raises(RunConflict, match="seed 5 -> 0"):
+        run.open_run(folder, SETTINGS)
+
+
+def test_a_folder_that_was_locked_and_not_written_yet_is_taken_up(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert run.open_run(tmp_path, SETTINGS).settings.is_file()
 
 
 def test_a_stage_that_fails_leaves_the_earlier_ones_done(folder, monkeypatch):

@@ -148,10 +148,9 @@ def run(
         from ostensible.evaluate import check_engine
 
         check_engine(machine)
-    paths = runs.open_run(folder, settings, replace=replace)
-    runs.execute(folder, machine, last=until, say=say)
+    runs.execute(folder, machine, settings=settings, replace=replace, last=until, say=say)
     if until == "report":
-        _say_where(paths)
+        _say_where(RunPaths(folder))
 
 
 @app.command
@@ -295,10 +294,9 @@ def evaluate(
     if settings.foreign and settings.foreign.derived:
         for way, pattern in settings.foreign.near_misses.items():
             say(f"look-alike made from the trigger, {way}: {pattern!r}")
-    paths = runs.open_run(out, settings, replace=replace)
-    runs.execute(out, machine, last=until, again=again, say=say)
+    runs.execute(out, machine, settings=settings, replace=replace, last=until, again=again, say=say)
     if until == "report":
-        _say_where(paths)
+        _say_where(RunPaths(out))
 
 
 @app.command

@@ -53,32 +53,63 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
         replace: Let other settings take the folder over; stages that they change are done anew.
 
     Raises:
-        RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
+        RunConflict: The folder was made with other settings and `replace` is off, or holds something else; or another
+            process works in it.
         CannotWrite: The disk is full, or the folder is read-only.
     """
-    check_folder(folder, settings, replace=replace)
-    paths, text = RunPaths(folder), write_settings(settings)
-    with told_of_disk_faults(folder):
+    with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, _):
+        return paths
+
+
+@contextmanager
+def held(
+    folder: Path, settings: Settings | None = None, *, replace: bool = False
+) -> Generator[tuple[RunPaths, Settings]]:
+    """Keep other processes out of a run folder, which is made or taken up for settings where they are given.
+
+    Settings are written and read only while it is held, so that none change under a run at work.
+
+    Args:
+        folder: May exist; has to where no settings are given.
+        settings: What the run computes; what the folder was made for where None.
+        replace: As `open_run` takes it.
+
+    Raises:
+        RunConflict: As `open_run` does, or another process works in this folder. Nothing is changed.
+        MissingStage: No settings are given, and it is not a run folder.
+    """
+    if settings is None:
+        load_settings(folder)
+    else:
+        check_folder(folder, settings, replace=replace)
         folder.mkdir(parents=True, exist_ok=True)
-        if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
-            write_atomic(paths.settings, text)
-    return paths
+    paths = RunPaths(folder)
+    with locked(folder):
+        if settings is None:
+            settings = load_settings(folder)
+        else:
+            check_folder(folder, settings, replace=replace)
+            text = write_settings(settings)
+            if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
+                write_atomic(paths.settings, text)
+        yield paths, settings
 
 
 def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> None:
     """Make sure that a folder can be that of a run with these settings, and touch nothing.
 
     Raises:
-        RunConflict: As `open_run` does.
+        RunConflict: It was made with other settings and `replace` is off, or holds something else.
     """
-    if RunPaths(folder).settings.exists():
+    paths = RunPaths(folder)
+    if paths.settings.exists():
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
                 f"{folder} was made with other settings: {'; '.join(_differences(before, settings))}. Choose another "
                 "folder with --out, or do the stages that this changes anew with --replace."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path != paths.lock for path in folder.iterdir()):
         raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
 
 
@@ -131,6 +162,8 @@ def execute(
     folder: Path,
     machine: Machine,
     *,
+    settings: Settings | None = None,
+    replace: bool = False,
     first: str | None = None,
     last: str = STAGES[-1].name,
     again: bool = False,
@@ -141,25 +174,26 @@ def execute(
     Args:
         folder: Run folder.
         machine: Where to compute.
+        settings: What the run computes; the folder is made or taken up for them as `open_run` does. None takes its own.
+        replace: As `open_run` takes it.
         first: Stage to begin with; the first that the run has where None.
         last: Stage to end with.
         again: Do them even if nothing has changed.
         say: Told one line at a time what happens.
 
     Raises:
-        RunConflict: Another process works in this folder.
-        MissingStage: A stage before `first` is not done.
+        RunConflict: As `open_run` does.
+        MissingStage: It is not a run folder, or a stage before `first` is not done.
         UnknownName: The run has no such stage.
         StaleRun: What a stage before `first` made has changed since.
         CannotWrite: The disk is full, or the folder is read-only.
     """
-    paths, settings = RunPaths(folder), load_settings(folder)
-    found = stages_of(settings)
-    names = [stage.name for stage in found]
-    for name in filter(None, (first, last)):
-        check_stage(name, settings)
-    start = names.index(first) if first else 0
-    with told_of_disk_faults(folder), locked(folder):
+    with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, settings):
+        found = stages_of(settings)
+        names = [stage.name for stage in found]
+        for name in filter(None, (first, last)):
+            check_stage(name, settings)
+        start = names.index(first) if first else 0
         for stage in found[:start]:
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
@@ -296,8 +330,7 @@ def finished(folder: Path) -> Generator[tuple[RunPaths, Settings]]:
         MissingStage: It is not a run folder, or a stage is not done.
         StaleRun: A stage was done with other settings, inputs or code, or its outputs changed since.
     """
-    paths, settings = RunPaths(folder), load_settings(folder)
-    with locked(folder):
+    with held(folder) as (paths, settings):
         for place, stage in enumerate(wanted := stages_of(settings)):
             commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in wanted[place:])
             remedy = f"Do it, and what follows from it: {' && '.join(commands)}"

@@ -17,6 +17,7 @@ from ostensible import run as runs
 from ostensible import user_code
 from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
+from ostensible.disk import told_of_disk_faults
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError
 from ostensible.models import EMBEDDED, WHEEL
 from ostensible.paths import RunPaths, named
@@ -193,8 +194,14 @@ def work(settings: str, machine: str, name: str, until: str, replace: bool, comm
     os.chdir(HOME)
     folder = Path(RUNS) / name
     try:
-        runs.open_run(folder, Settings.model_validate_json(settings), replace=replace)
-        runs.execute(folder, Machine.model_validate_json(machine), last=until, say=print_line)
+        runs.execute(
+            folder,
+            Machine.model_validate_json(machine),
+            settings=Settings.model_validate_json(settings),
+            replace=replace,
+            last=until,
+            say=print_line,
+        )
     except OstensibleError as error:
         return str(error)
     return ""
@@ -212,8 +219,8 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
     volume = _volume(modal, planned.order, "runs")
     try:
         entries = [entry for entry in volume.iterdir(planned.name, recursive=True) if entry.type.name == "FILE"]
-        runs.open_run(planned.folder, planned.settings, replace=planned.replace)
-        with runs.locked(planned.folder):
+        held = runs.held(planned.folder, planned.settings, replace=planned.replace)
+        with told_of_disk_faults(planned.folder), held:
             for entry in entries:
                 _bring(volume, entry.path, planned)
     except (modal.exception.NotFoundError, FileNotFoundError) as error:
