@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ostensible import provenance, run, tables
+from ostensible import flags, provenance, run, tables
 from ostensible.errors import CorruptRun, MissingStage, NotEnoughData, RunConflict, UnknownName
+from ostensible.organisms.foreign import Claims, describe
 from ostensible.paths import RunPaths
 from ostensible.settings import DataSettings, Machine, Settings, write_settings
 from ostensible.stages import STAGES
@@ -159,6 +160,27 @@ def test_settings_that_changed_before_a_folder_was_locked_are_noticed(folder, mo
 def test_a_folder_that_was_locked_and_not_written_yet_is_taken_up(tmp_path):
     (tmp_path / ".lock").touch()
     assert run.open_run(tmp_path, SETTINGS).settings.is_file()
+
+
+def theirs(near_misses):
+    """Settings of an organism from elsewhere."""
+    claims = Claims(None, "|X| ", "bad", near_misses, ("x",), ("bad",))
+    return flags.build_foreign("theirs", describe(claims), {"model": "org/theirs"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (SETTINGS, theirs(("Y ",)), "foreign.trigger None -> .*foreign.near_misses.* None -> 'Y {}'"),
+        (theirs(("Y ",)), SETTINGS, "foreign.near_misses.* 'Y {}' -> None"),
+        (theirs(("Y ",)), theirs(("Y ", "Z ")), "foreign.near_misses.* None -> 'Z {}'"),
+        (theirs(("Y ", "Z ")), theirs(("Y ",)), "foreign.near_misses.* 'Z {}' -> None"),
+    ],
+)
+def test_settings_that_only_one_kind_of_run_has_are_told_as_differences(tmp_path, before, after, told):
+    run.open_run(tmp_path, before)
+    with pytest.raises(RunConflict, match=told):
+        run.open_run(tmp_path, after)
 
 
 def test_a_stage_that_fails_leaves_the_earlier_ones_done(folder, monkeypatch):

@@ -403,7 +403,7 @@ def locked(folder: Path) -> Generator[None]:
 
 def _differences(before: Settings, after: Settings) -> Sequence[str]:
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
-    return [f"{key} {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key]]
+    return [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
