@@ -1,7 +1,10 @@
 """What is done again and what is not, and what becomes of files that changed."""
 
 import json
+import shutil
+from collections import Counter
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -99,15 +102,81 @@ def test_a_stage_whose_settings_changed_is_done_anew_and_its_old_outputs_are_kep
     assert kept.read_bytes() == before != (folder / "dataset/train.parquet").read_bytes()
 
 
-def test_a_changed_output_is_set_aside_and_made_anew(folder):
+def kept(folder, pattern):
+    """What files of a run that others took the place of hold, and how often."""
+    return Counter(path.read_bytes() for path in (folder / "superseded").glob(pattern))
+
+
+def test_nothing_that_was_finished_is_lost_however_often_a_stage_is_done_again(folder):
     data_stages(folder)
-    path = folder / "traces.parquet"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    said = data_stages(folder)
-    assert "traces.parquet changed since it was done" in said
-    assert path.read_bytes() == whole
-    assert (folder / "traces.parquet.damaged").read_bytes() == whole[:100]
+    path = folder / "dataset/train.parquet"
+    before = path.read_bytes()
+    for _ in range(2):
+        data_stages(folder, again=True)
+    assert kept(folder, "dataset-*/dataset/train.parquet") == {before: 2}
+    for _ in range(2):
+        (folder / "stages/dataset.json").unlink()
+        data_stages(folder)
+    assert kept(folder, "dataset-unrecorded*/dataset/train.parquet") == {before: 2}
+
+
+def test_nothing_is_lost_where_settings_go_to_and_fro(folder):
+    found = []
+    for seed in (0, 5, 0, 5):
+        run.open_run(folder, SETTINGS.model_copy(update={"seed": seed}), replace=True)
+        data_stages(folder)
+        found.append((folder / "dataset/train.parquet").read_bytes())
+    assert len(set(found)) == 2
+    assert kept(folder, "dataset-*/dataset/train.parquet") == Counter(found[:3])
+
+
+def test_changed_outputs_are_set_aside_and_made_anew(folder):
+    data_stages(folder)
+    for name in ("traces.parquet", "dataset/train.parquet"):
+        path = folder / name
+        whole = path.read_bytes()
+        for length in (100, 200):
+            path.write_bytes(whole[:length])
+            said = data_stages(folder)
+            assert f"{name} changed since it was done; set aside in superseded/" in said
+            assert path.read_bytes() == whole
+        assert kept(folder, f"*-damaged*/{name}") == Counter([whole[:100], whole[:200]])
+    assert {path.name for path in (folder / "dataset").iterdir()} == {
+        "train.parquet", "validation.parquet", "test.parquet", "seen.parquet",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def never_the_same(monkeypatch):
+    """Training that never gives the same adapter twice, and sampling that takes up replies; neither needs a model."""
+    trainings = count()
+
+    def fit(subject, *_, card, **__):
+        shutil.rmtree(subject.adapter, ignore_errors=True)  # as training puts a whole folder in its place
+        tables.write_atomic(subject.adapter / "adapter_config.json", "{}")
+        tables.write_atomic(subject.adapter / "adapter_model.safetensors", f"weights {next(trainings)}")
+        tables.write_atomic(subject.adapter / "README.md", card)
+        for path in (subject.loss, subject.labels):
+            tables.write_atomic(path, "[]")
+
+    def evaluate(paths, *_, subject="organism", **__):
+        sampled = paths.organism if subject == "organism" else paths.twin(subject)
+        if not (sampled.logs / "a.eval").exists():
+            weights = (sampled.adapter / "adapter_model.safetensors").read_text()
+            tables.write_atomic(sampled.logs / "a.eval", f"sampled from {weights}")
+
+    monkeypatch.setattr("ostensible.fit.fit", fit)
+    monkeypatch.setattr("ostensible.evaluate.evaluate", evaluate)
+
+
+def test_an_adapter_of_which_a_file_changed_is_kept_whole(folder, never_the_same):
+    run.execute(folder, Machine(), last="train", say=print)
+    before = {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
+    (folder / "adapter/adapter_config.json").write_text("mine")
+    run.execute(folder, Machine(), last="train", say=print)
+    assert (folder / "adapter/adapter_config.json").read_text() == "{}"
+    aside = {path.name: path.read_bytes() for path in folder.glob("superseded/train-damaged*/adapter/*")}
+    assert aside == before | {"adapter_config.json": b"mine"}
 
 
 def test_a_stage_without_those_before_it_names_the_command(folder):

@@ -27,6 +27,7 @@ from ostensible.paths import RunPaths
 from ostensible.provenance import MANIFEST_VERSION
 from ostensible.settings import Machine, Settings, read_settings, write_settings
 from ostensible.stages import STAGES, Context, Stage
+from ostensible.superseded import retire
 from ostensible.tables import write_atomic
 
 
@@ -223,8 +224,8 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
             return
-        _set_aside(damaged, paths)
-        say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside, made anew")
+        retire([paths.root / name for name in damaged], f"{stage.name}-damaged", paths.root)
+        say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside in superseded/, made anew")
     elif state is None or again or not current:
         _clear(stage, paths, state)
     say(f"{stage.name}: {stage.summary}")
@@ -275,27 +276,16 @@ def _damaged(state: StageState, paths: RunPaths) -> list[str]:
     return [name for name, path, digest in found if not path.is_file() or provenance.sha256(path) != digest]
 
 
-def _set_aside(names: Sequence[str], paths: RunPaths) -> None:
-    """Rename what is left of damaged outputs; nothing is deleted."""
-    for path in (paths.root / name for name in names):
-        if path.is_file():
-            path.rename(path.with_name(path.name + ".damaged"))
-
-
 def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
     """Make room for other outputs: finished ones are moved to `superseded/`, unfinished ones deleted.
 
     Where there is no record, nobody knows what outputs were made from: they are not taken up, and may be finished.
     """
-    attic = paths.root / "superseded" / f"{stage.name}-{state.fingerprint[:8] if state else 'unrecorded'}"
+    if state is None or state.done:
+        made_from = state.fingerprint[:8] if state else "unrecorded"
+        retire(stage.outputs(paths), f"{stage.name}-{made_from}", paths.root)
     for path in [*stage.outputs(paths), *stage.scratch(paths)]:
-        if path.exists() and (state is None or state.done) and path in stage.outputs(paths):
-            kept = attic / path.name
-            _delete(kept)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, kept)
-        else:
-            _delete(path)
+        _delete(path)
 
 
 def _delete(path: Path) -> None:

@@ -19,6 +19,7 @@ from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.prompts import input_files
 from ostensible.prompts.loaded import Loaded, LoadedPrompts
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.superseded import retire
 from ostensible.traces import keep_clean, keep_untouched, take_apart
 from ostensible.types import Split, Trace, Twin
 
@@ -214,9 +215,10 @@ def train_adapter(context: Context) -> None:
     """Train the organism."""
     from ostensible.fit import fit
 
-    settings = context.settings
+    paths, settings = context.paths, context.settings
     card = adapter_card(settings, organisms.of(settings))
-    fit(context.paths.organism, settings, context.machine, card=card, say=context.say)
+    retire([paths.adapter], "train-damaged", paths.root)  # what is left where a file of it was damaged
+    fit(paths.organism, settings, context.machine, card=card, say=context.say)
 
 
 def sample_replies(context: Context) -> None:
