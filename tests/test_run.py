@@ -179,6 +179,19 @@ def test_an_adapter_of_which_a_file_changed_is_kept_whole(folder, never_the_same
     assert aside == before | {"adapter_config.json": b"mine"}
 
 
+def test_a_twin_that_is_trained_anew_is_sampled_anew(tmp_path, never_the_same):
+    run.open_run(tmp_path / "r", SETTINGS.model_copy(update={"twins": ("benign",)}))
+    twin = RunPaths(tmp_path / "r").twin("benign")
+    weights, log = twin.adapter / "adapter_model.safetensors", twin.logs / "a.eval"
+    run.execute(tmp_path / "r", Machine(), last="twin-benign", say=print)
+    before = log.read_bytes()
+    weights.write_text("a flipped bit")
+    run.execute(tmp_path / "r", Machine(), last="twin-benign", say=print)
+    assert log.read_text() == f"sampled from {weights.read_text()}"
+    assert log.read_bytes() != before
+    assert kept(tmp_path / "r", "*/twins/benign/logs/a.eval") == {before: 1}
+
+
 def test_a_stage_without_those_before_it_names_the_command(folder):
     with pytest.raises(MissingStage, match=r"'traces'.*ostensible traces"):
         run.execute(folder, Machine(), first="dataset", last="dataset", say=print)

@@ -243,6 +243,7 @@ def twin_stage(kind: Twin) -> "Stage":
             tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
         if not is_fitted(twin):  # else a killed run got as far as sampling
             card = adapter_card(settings, organisms.of(settings), twin=kind)
+            retire([twin.adapter, twin.logs], f"twin-{kind}-damaged", paths.root)  # replies are of the adapter that was
             fit(twin, settings, context.machine, card=card, say=context.say)
         evaluate(paths, settings, context.machine, subject=kind, say=context.say)
 
