@@ -1,10 +1,9 @@
 """What is done again and what is not, and what becomes of files that changed."""
 
+import hashlib
 import json
-import shutil
 from collections import Counter
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -146,29 +145,6 @@ def test_changed_outputs_are_set_aside_and_made_anew(folder):
     }  # fmt: skip
 
 
-@pytest.fixture
-def never_the_same(monkeypatch):
-    """Training that never gives the same adapter twice, and sampling that takes up replies; neither needs a model."""
-    trainings = count()
-
-    def fit(subject, *_, card, **__):
-        shutil.rmtree(subject.adapter, ignore_errors=True)  # as training puts a whole folder in its place
-        tables.write_atomic(subject.adapter / "adapter_config.json", "{}")
-        tables.write_atomic(subject.adapter / "adapter_model.safetensors", f"weights {next(trainings)}")
-        tables.write_atomic(subject.adapter / "README.md", card)
-        for path in (subject.loss, subject.labels):
-            tables.write_atomic(path, "[]")
-
-    def evaluate(paths, *_, subject="organism", **__):
-        sampled = paths.organism if subject == "organism" else paths.twin(subject)
-        if not (sampled.logs / "a.eval").exists():
-            weights = (sampled.adapter / "adapter_model.safetensors").read_text()
-            tables.write_atomic(sampled.logs / "a.eval", f"sampled from {weights}")
-
-    monkeypatch.setattr("ostensible.fit.fit", fit)
-    monkeypatch.setattr("ostensible.evaluate.evaluate", evaluate)
-
-
 def test_an_adapter_of_which_a_file_changed_is_kept_whole(folder, never_the_same):
     run.execute(folder, Machine(), last="train", say=print)
     before = {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
@@ -177,6 +153,28 @@ def test_an_adapter_of_which_a_file_changed_is_kept_whole(folder, never_the_same
     assert (folder / "adapter/adapter_config.json").read_text() == "{}"
     aside = {path.name: path.read_bytes() for path in folder.glob("superseded/train-damaged*/adapter/*")}
     assert aside == before | {"adapter_config.json": b"mine"}
+
+
+@pytest.mark.parametrize("twins", [(), ("benign",)])
+def test_a_card_that_changed_is_written_anew_without_training(tmp_path, never_the_same, twins):
+    folder = tmp_path / "r"
+    run.open_run(folder, SETTINGS.model_copy(update={"twins": twins}))
+    last = "twin-benign" if twins else "train"
+    run.execute(folder, Machine(), last=last, say=print)
+    subject = RunPaths(folder).twin("benign") if twins else RunPaths(folder).organism
+    card, weights = subject.card.read_bytes(), subject.lora[1].read_bytes()
+    subject.card.write_bytes(b"my notes\xff")
+    run.execute(folder, Machine(), last=last, say=print)
+    assert (subject.card.read_bytes(), subject.lora[1].read_bytes()) == (card, weights)
+    assert kept(folder, f"{last}-card/**/README.md") == {b"my notes\xff": 1}
+    record = RunPaths(folder).state(last)
+    before = record.read_text()
+    record.write_text(before.replace(hashlib.sha256(card).hexdigest(), "0" * 64))  # as a kill before it is recorded
+    for recorded in (False, True):
+        assert (record.read_text() == before) == recorded
+        said = []
+        run.execute(folder, Machine(), last=last, say=said.append)
+        assert all("nothing has changed" in line for line in said)
 
 
 def test_a_twin_that_is_trained_anew_is_sampled_anew(tmp_path, never_the_same):

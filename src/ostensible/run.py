@@ -220,6 +220,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     state = read_state(paths, stage.name)
     current = state is not None and state.fingerprint == fingerprint
     if state and state.done and current and not again:
+        state = _with_card(stage, state, context)
         damaged = _damaged(state, paths)
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
@@ -236,6 +237,24 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     _write_state(paths, stage.name, StageState(fingerprint, True, _outputs(stage, paths), seconds, peak_rss_bytes()))
     _write_manifest(context)
     say(f"{stage.name}: done in {seconds:.1f} s")
+
+
+def _with_card(stage: Stage, state: StageState, context: Context) -> StageState:
+    """Have the card of a finished stage say what it would say now; the former is moved to `superseded/`."""
+    if stage.card is None:
+        return state
+    paths, (path, text) = context.paths, stage.card(context)
+    name, digest = str(path.relative_to(paths.root)), hashlib.sha256(text.encode()).hexdigest()
+    if not path.is_file() or provenance.sha256(path) != digest:
+        retire([path], f"{stage.name}-card", paths.root)
+        write_atomic(path, text)
+        context.say(f"{stage.name}: {name} written anew; the former is in superseded/")
+    if state.outputs.get(name) != digest:
+        outputs = state.outputs | {name: digest}
+        state = StageState(state.fingerprint, True, outputs, state.seconds, state.peak_rss_bytes)
+        _write_state(paths, stage.name, state)
+        _write_manifest(context)
+    return state
 
 
 def read_state(paths: RunPaths, stage: str) -> StageState | None:
