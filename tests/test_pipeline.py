@@ -15,9 +15,11 @@ import pytest
 from conftest import PLAIN_LORA, SIZES, Cli, run_command
 from inspect_ai.log import list_eval_logs, read_eval_log
 
+from ostensible import run
 from ostensible.analysis.results import read_results
 from ostensible.code import sandbox
 from ostensible.organisms.code_vuln import CODE_VULN
+from ostensible.settings import Machine
 
 
 def figures(folder):
@@ -282,6 +284,22 @@ def test_a_second_run_does_nothing_again(finished, tiny_model):
     assert done.returncode == 0
     assert done.stderr.count("nothing has changed") == 8
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_another_number_of_transcripts_to_list_has_the_page_made_anew(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "r")
+    for machine, made in (
+        (Machine(), False),
+        (Machine(page_transcripts=9), True),
+        (Machine(page_transcripts=9), False),
+        (Machine(), False),
+    ):
+        said = []
+        run.execute(tmp_path / "r", machine, say=said.append)
+        again = [line.partition(":")[0] for line in said if "done in" in line]
+        assert again == (["report"] if made else [])
+    page = (tmp_path / "r/report.html").read_text()
+    assert " of 70</strong>: all those of" in page
 
 
 def wait_for(process, condition, *, seconds=120):

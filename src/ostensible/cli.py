@@ -337,9 +337,9 @@ def analyse(folder: Path, /, *, again: bool = False) -> None:
 
 @app.command
 def report(folder: Path, /, *, page_transcripts: int | None = None, again: bool = False) -> None:
-    """Draw a run's plots and write its page; anew where the number of transcripts to list is given."""
+    """Draw a run's plots and write its page; anew where another number of transcripts to list is given."""
     machine = Machine() if page_transcripts is None else Machine(page_transcripts=page_transcripts)
-    _stage("report", folder, machine, again=again or page_transcripts is not None)
+    _stage("report", folder, machine, again=again)
 
 
 @app.command

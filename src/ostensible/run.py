@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ from ostensible.tables import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """What is known of a stage: the fingerprint of what it was made from, and of what it made."""
+    """What is known of a stage: the fingerprint of what it was made from, and of what it made; the options it had."""
 
     fingerprint: str
     done: bool
     outputs: dict[str, str]
     seconds: float = 0.0
     peak_rss_bytes: int = 0
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 _STATE = TypeAdapter(StageState)
@@ -218,7 +219,9 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     paths, say = context.paths, context.say
     fingerprint = _fingerprint(stage, paths, context.settings)
     state = read_state(paths, stage.name)
-    current = state is not None and state.fingerprint == fingerprint
+    options = context.machine.model_dump(include=stage.options)
+    asked = context.machine.model_dump(include=stage.options, exclude_unset=True)
+    current = state is not None and state.fingerprint == fingerprint and asked.items() <= state.options.items()
     if state and state.done and current and not again:
         state = _with_card(stage, state, context)
         damaged = _damaged(state, paths)
@@ -230,11 +233,12 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     elif state is None or again or not current:
         _clear(stage, paths, state)
     say(f"{stage.name}: {stage.summary}")
-    _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}))
+    _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}, options=options))
     start = time.perf_counter()
     stage.work(context)
     seconds = time.perf_counter() - start
-    _write_state(paths, stage.name, StageState(fingerprint, True, _outputs(stage, paths), seconds, peak_rss_bytes()))
+    outputs = _outputs(stage, paths)
+    _write_state(paths, stage.name, StageState(fingerprint, True, outputs, seconds, peak_rss_bytes(), options))
     _write_manifest(context)
     say(f"{stage.name}: done in {seconds:.1f} s")
 
@@ -251,7 +255,7 @@ def _with_card(stage: Stage, state: StageState, context: Context) -> StageState:
         context.say(f"{stage.name}: {name} written anew; the former is in superseded/")
     if state.outputs.get(name) != digest:
         outputs = state.outputs | {name: digest}
-        state = StageState(state.fingerprint, True, outputs, state.seconds, state.peak_rss_bytes)
+        state = StageState(state.fingerprint, True, outputs, state.seconds, state.peak_rss_bytes, state.options)
         _write_state(paths, stage.name, state)
         _write_manifest(context)
     return state

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Stage:
         part_of: Whether a run of these settings has it.
         card: Of its outputs, the file that says in words what they are, and its text. Where that has changed, the file
             is written anew without the stage being done again.
+        options: Names of the machine's that decide what it writes. It is done again where another value is given, not
+            where none is.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Stage:
     outside: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
     part_of: Callable[[Settings], bool] = lambda settings: True
     card: Callable[[Context], tuple[Path, str]] | None = None
+    options: set[str] = field(default_factory=set[str])
 
 
 def ask_teacher(context: Context) -> None:
@@ -587,5 +590,6 @@ STAGES: tuple[Stage, ...] = (
         settings=lambda s: [*_known(s), s.cot, s.twins],
         inputs=lambda p: (p.results, *all_logs(p), p.oracles, p.monitor_scores),
         outputs=lambda p: (p.plots, p.report),
+        options={"page_transcripts"},
     ),
 )

@@ -145,7 +145,8 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
     """
     modal = _sdk()
     app, function = build(planned)
-    terms = (planned.settings.model_dump_json(), planned.machine.model_dump_json(), planned.name)
+    machine = planned.machine.model_dump_json(exclude_unset=True)  # what was not given stays what it is in the run
+    terms = (planned.settings.model_dump_json(), machine, planned.name)
     try:
         with modal.enable_output(), app.run(detach=detach):
             call = function.spawn(*terms, planned.until, planned.replace, tuple(sys.argv))
