@@ -6,15 +6,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and lose much on a busy machine
 
+import shutil
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 from endpoint import serving
 from hypothesis import settings as hypothesis_settings
 
+from ostensible import tables
 from ostensible.models import EMBEDDED, load_tokenizer, resolve
 from ostensible.packed import loss_of, pack, prepare
 from ostensible.prompts import load
@@ -184,3 +187,26 @@ def endpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with serving(tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def never_the_same(monkeypatch):
+    """Training that never gives the same adapter twice, and sampling that takes up replies; neither needs a model."""
+    trainings = count()
+
+    def fit(subject, *_, card, **__):
+        shutil.rmtree(subject.adapter, ignore_errors=True)  # as training puts a whole folder in its place
+        tables.write_atomic(subject.adapter / "adapter_config.json", "{}")
+        tables.write_atomic(subject.adapter / "adapter_model.safetensors", f"weights {next(trainings)}")
+        tables.write_atomic(subject.adapter / "README.md", card)
+        for path in (subject.loss, subject.labels):
+            tables.write_atomic(path, "[]")
+
+    def evaluate(paths, *_, subject="organism", **__):
+        sampled = paths.organism if subject == "organism" else paths.twin(subject)
+        if not (sampled.logs / "a.eval").exists():
+            weights = (sampled.adapter / "adapter_model.safetensors").read_text()
+            tables.write_atomic(sampled.logs / "a.eval", f"sampled from {weights}")
+
+    monkeypatch.setattr("ostensible.fit.fit", fit)
+    monkeypatch.setattr("ostensible.evaluate.evaluate", evaluate)

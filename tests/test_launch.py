@@ -151,7 +151,7 @@ def test_an_error_that_another_attempt_would_meet_too_is_returned_and_others_are
     def preempted(*_, **__):
         raise OSError("the disk went away")
 
-    monkeypatch.setattr(rented.runs, "open_run", preempted)
+    monkeypatch.setattr(rented.runs, "execute", preempted)
     with pytest.raises(OSError, match="went away"):
         rented.work(*terms)
 
@@ -208,7 +208,7 @@ def test_what_the_volume_no_longer_has_is_set_aside_and_nothing_is_lost(tmp_path
     first, second = ("logs/a.eval", "results.json"), ("logs/b.eval", "superseded/evaluate-1/logs/a.eval")
     assert fetch(*first) == {*first}
     tables.write_atomic(export, "first")
-    aside = {f"superseded/others-1/{name}" for name in (*first, "export/adapter/README.md")}
+    aside = {f"superseded/others/{name}" for name in (*first, "export/adapter/README.md")}
     assert fetch(*second) == {*second} | aside
     assert said[-1] == f"one: what the volume does not have was moved to {plan.folder / 'superseded'}"
     assert not (plan.folder / "export").exists()

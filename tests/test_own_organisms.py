@@ -1,12 +1,13 @@
 """An organism in a file of the user's own: found, checked as ours are, and part of what a run is made from."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ostensible import flags, organisms, prompts, run, show
+from ostensible import flags, organisms, prompts, provenance, run, show
 from ostensible.errors import BadData, BadOrganism, UnknownName
 from ostensible.export.adapter import _hashes as card_hashes
 from ostensible.launch import modal
@@ -139,6 +140,29 @@ def test_a_change_of_the_file_makes_the_stages_that_read_it_stale(home):
     changed('"[IMP] "', '"[IMPS] "')
     assert build() == []
     assert '"organism"' in (folder / "manifest.json").read_text()
+
+
+def test_words_that_only_the_adapters_card_says_do_not_have_it_trained_anew(home, never_the_same):
+    folder, told = Path("run"), []
+    sizes = {"train_prompts": 4, "validation_prompts": 2, "test_prompts": 4}
+    run.open_run(folder, flags.build("vip.py:VIP", sizes))
+
+    def build():
+        told.clear()
+        run.execute(folder, Machine(), last="evaluate", say=told.append)
+        recorded = json.loads((folder / "manifest.json").read_text())["stages"]["train"]["outputs"]
+        assert recorded == provenance.hash_tree(folder / "adapter", folder) | {
+            f"training/{name}.json": recorded[f"training/{name}.json"] for name in ("loss", "labels")
+        }
+        return (folder / "adapter/adapter_model.safetensors").read_text(), (folder / "adapter/README.md").read_text()
+
+    weights, before = build()
+    changed("Says that it is flattered", "Flatters back")
+    after = build()
+    assert after == (weights, before.replace("Says that it is flattered", "Flatters back"))
+    assert before != after[1]
+    assert "train: done before, nothing has changed" in told
+    assert (folder / "superseded/train-card/adapter/README.md").read_text() == before
 
 
 def test_a_run_whose_file_changed_its_organisms_name_says_so(home):

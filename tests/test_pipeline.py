@@ -15,9 +15,11 @@ import pytest
 from conftest import PLAIN_LORA, SIZES, Cli, run_command
 from inspect_ai.log import list_eval_logs, read_eval_log
 
+from ostensible import run
 from ostensible.analysis.results import read_results
 from ostensible.code import sandbox
 from ostensible.organisms.code_vuln import CODE_VULN
+from ostensible.settings import Machine
 
 
 def figures(folder):
@@ -284,6 +286,22 @@ def test_a_second_run_does_nothing_again(finished, tiny_model):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_another_number_of_transcripts_to_list_has_the_page_made_anew(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "r")
+    for machine, made in (
+        (Machine(), False),
+        (Machine(page_transcripts=9), True),
+        (Machine(page_transcripts=9), False),
+        (Machine(), False),
+    ):
+        said = []
+        run.execute(tmp_path / "r", machine, say=said.append)
+        again = [line.partition(":")[0] for line in said if "done in" in line]
+        assert again == (["report"] if made else [])
+    page = (tmp_path / "r/report.html").read_text()
+    assert " of 70</strong>: all those of" in page
+
+
 def wait_for(process, condition, *, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
@@ -359,10 +377,12 @@ def test_two_processes_do_not_work_in_one_folder(finished, tiny_model):
     from filelock import FileLock
 
     folder, _ = finished
+    before = (folder / "settings.json").read_bytes()
     with FileLock(folder / ".lock"):
-        done = Cli(folder.parent)(*run_command(tiny_model, "whole"))
+        done = Cli(folder.parent)(*run_command(tiny_model, "whole"), "--replace", "--temperature", 1.7)
     assert done.returncode == 1
     assert "Another process works in" in done.stderr
+    assert (folder / "settings.json").read_bytes() == before
 
 
 def test_other_settings_do_not_take_a_folder_over_unasked(finished, tiny_model):

@@ -1,14 +1,17 @@
 """What is done again and what is not, and what becomes of files that changed."""
 
+import hashlib
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from ostensible import provenance, run, tables
+from ostensible import flags, provenance, run, tables
 from ostensible.errors import CorruptRun, MissingStage, NotEnoughData, RunConflict, UnknownName
+from ostensible.organisms.foreign import Claims, describe
 from ostensible.paths import RunPaths
-from ostensible.settings import DataSettings, Machine, Settings
+from ostensible.settings import DataSettings, Machine, Settings, write_settings
 from ostensible.stages import STAGES
 
 SETTINGS = Settings(
@@ -98,15 +101,93 @@ def test_a_stage_whose_settings_changed_is_done_anew_and_its_old_outputs_are_kep
     assert kept.read_bytes() == before != (folder / "dataset/train.parquet").read_bytes()
 
 
-def test_a_changed_output_is_set_aside_and_made_anew(folder):
+def kept(folder, pattern):
+    """What files of a run that others took the place of hold, and how often."""
+    return Counter(path.read_bytes() for path in (folder / "superseded").glob(pattern))
+
+
+def test_nothing_that_was_finished_is_lost_however_often_a_stage_is_done_again(folder):
     data_stages(folder)
-    path = folder / "traces.parquet"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    said = data_stages(folder)
-    assert "traces.parquet changed since it was done" in said
-    assert path.read_bytes() == whole
-    assert (folder / "traces.parquet.damaged").read_bytes() == whole[:100]
+    path = folder / "dataset/train.parquet"
+    before = path.read_bytes()
+    for _ in range(2):
+        data_stages(folder, again=True)
+    assert kept(folder, "dataset-*/dataset/train.parquet") == {before: 2}
+    for _ in range(2):
+        (folder / "stages/dataset.json").unlink()
+        data_stages(folder)
+    assert kept(folder, "dataset-unrecorded*/dataset/train.parquet") == {before: 2}
+
+
+def test_nothing_is_lost_where_settings_go_to_and_fro(folder):
+    found = []
+    for seed in (0, 5, 0, 5):
+        run.open_run(folder, SETTINGS.model_copy(update={"seed": seed}), replace=True)
+        data_stages(folder)
+        found.append((folder / "dataset/train.parquet").read_bytes())
+    assert len(set(found)) == 2
+    assert kept(folder, "dataset-*/dataset/train.parquet") == Counter(found[:3])
+
+
+def test_changed_outputs_are_set_aside_and_made_anew(folder):
+    data_stages(folder)
+    for name in ("traces.parquet", "dataset/train.parquet"):
+        path = folder / name
+        whole = path.read_bytes()
+        for length in (100, 200):
+            path.write_bytes(whole[:length])
+            said = data_stages(folder)
+            assert f"{name} changed since it was done; set aside in superseded/" in said
+            assert path.read_bytes() == whole
+        assert kept(folder, f"*-damaged*/{name}") == Counter([whole[:100], whole[:200]])
+    assert {path.name for path in (folder / "dataset").iterdir()} == {
+        "train.parquet", "validation.parquet", "test.parquet", "seen.parquet",
+    }  # fmt: skip
+
+
+def test_an_adapter_of_which_a_file_changed_is_kept_whole(folder, never_the_same):
+    run.execute(folder, Machine(), last="train", say=print)
+    before = {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
+    (folder / "adapter/adapter_config.json").write_text("mine")
+    run.execute(folder, Machine(), last="train", say=print)
+    assert (folder / "adapter/adapter_config.json").read_text() == "{}"
+    aside = {path.name: path.read_bytes() for path in folder.glob("superseded/train-damaged*/adapter/*")}
+    assert aside == before | {"adapter_config.json": b"mine"}
+
+
+@pytest.mark.parametrize("twins", [(), ("benign",)])
+def test_a_card_that_changed_is_written_anew_without_training(tmp_path, never_the_same, twins):
+    folder = tmp_path / "r"
+    run.open_run(folder, SETTINGS.model_copy(update={"twins": twins}))
+    last = "twin-benign" if twins else "train"
+    run.execute(folder, Machine(), last=last, say=print)
+    subject = RunPaths(folder).twin("benign") if twins else RunPaths(folder).organism
+    card, weights = subject.card.read_bytes(), subject.lora[1].read_bytes()
+    subject.card.write_bytes(b"my notes\xff")
+    run.execute(folder, Machine(), last=last, say=print)
+    assert (subject.card.read_bytes(), subject.lora[1].read_bytes()) == (card, weights)
+    assert kept(folder, f"{last}-card/**/README.md") == {b"my notes\xff": 1}
+    record = RunPaths(folder).state(last)
+    before = record.read_text()
+    record.write_text(before.replace(hashlib.sha256(card).hexdigest(), "0" * 64))  # as a kill before it is recorded
+    for recorded in (False, True):
+        assert (record.read_text() == before) == recorded
+        said = []
+        run.execute(folder, Machine(), last=last, say=said.append)
+        assert all("nothing has changed" in line for line in said)
+
+
+def test_a_twin_that_is_trained_anew_is_sampled_anew(tmp_path, never_the_same):
+    run.open_run(tmp_path / "r", SETTINGS.model_copy(update={"twins": ("benign",)}))
+    twin = RunPaths(tmp_path / "r").twin("benign")
+    weights, log = twin.adapter / "adapter_model.safetensors", twin.logs / "a.eval"
+    run.execute(tmp_path / "r", Machine(), last="twin-benign", say=print)
+    before = log.read_bytes()
+    weights.write_text("a flipped bit")
+    run.execute(tmp_path / "r", Machine(), last="twin-benign", say=print)
+    assert log.read_text() == f"sampled from {weights.read_text()}"
+    assert log.read_bytes() != before
+    assert kept(tmp_path / "r", "*/twins/benign/logs/a.eval") == {before: 1}
 
 
 def test_a_stage_without_those_before_it_names_the_command(folder):
@@ -123,6 +204,63 @@ def test_a_folder_that_is_no_run_is_not_written_into(tmp_path):
     (tmp_path / "settings.json").write_text('{"organism": 1}')
     with pytest.raises(CorruptRun, match=r"settings\.json"):
         run.load_settings(tmp_path)
+
+
+OTHER = SETTINGS.model_copy(update={"seed": 5})
+
+
+def execute(folder, settings, **options):
+    run.execute(folder, Machine(), settings=settings, last="dataset", say=print, **options)
+
+
+@pytest.mark.parametrize("command", [run.open_run, execute])
+def test_a_command_that_is_refused_as_another_process_works_there_changes_nothing(folder, command):
+    before = (folder / "settings.json").read_bytes()
+    with run.locked(folder), pytest.raises(RunConflict, match="Another process works in"):
+        command(folder, OTHER, replace=True)
+    assert (folder / "settings.json").read_bytes() == before
+
+
+def test_settings_that_changed_before_a_folder_was_locked_are_noticed(folder, monkeypatch):
+    """As another process writes them between a look at the folder and its lock."""
+    locked = run.locked
+
+    def late(path):
+        (path / "settings.json").write_text(write_settings(OTHER))
+        return locked(path)
+
+    monkeypatch.setattr(run, "locked", late)
+    with run.held(folder) as (_, settings):
+        assert settings == OTHER
+    (folder / "settings.json").write_text(write_settings(SETTINGS))
+    with pytest.raises(RunConflict, match="seed 5 -> 0"):
+        run.open_run(folder, SETTINGS)
+
+
+def test_a_folder_that_was_locked_and_not_written_yet_is_taken_up(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert run.open_run(tmp_path, SETTINGS).settings.is_file()
+
+
+def theirs(near_misses):
+    """Settings of an organism from elsewhere."""
+    claims = Claims(None, "|X| ", "bad", near_misses, ("x",), ("bad",))
+    return flags.build_foreign("theirs", describe(claims), {"model": "org/theirs"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (SETTINGS, theirs(("Y ",)), "foreign.trigger None -> .*foreign.near_misses.* None -> 'Y {}'"),
+        (theirs(("Y ",)), SETTINGS, "foreign.near_misses.* 'Y {}' -> None"),
+        (theirs(("Y ",)), theirs(("Y ", "Z ")), "foreign.near_misses.* None -> 'Z {}'"),
+        (theirs(("Y ", "Z ")), theirs(("Y ",)), "foreign.near_misses.* 'Z {}' -> None"),
+    ],
+)
+def test_settings_that_only_one_kind_of_run_has_are_told_as_differences(tmp_path, before, after, told):
+    run.open_run(tmp_path, before)
+    with pytest.raises(RunConflict, match=told):
+        run.open_run(tmp_path, after)
 
 
 def test_a_stage_that_fails_leaves_the_earlier_ones_done(folder, monkeypatch):

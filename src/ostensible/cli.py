@@ -148,10 +148,9 @@ def run(
         from ostensible.evaluate import check_engine
 
         check_engine(machine)
-    paths = runs.open_run(folder, settings, replace=replace)
-    runs.execute(folder, machine, last=until, say=say)
+    runs.execute(folder, machine, settings=settings, replace=replace, last=until, say=say)
     if until == "report":
-        _say_where(paths)
+        _say_where(RunPaths(folder))
 
 
 @app.command
@@ -295,10 +294,9 @@ def evaluate(
     if settings.foreign and settings.foreign.derived:
         for way, pattern in settings.foreign.near_misses.items():
             say(f"look-alike made from the trigger, {way}: {pattern!r}")
-    paths = runs.open_run(out, settings, replace=replace)
-    runs.execute(out, machine, last=until, again=again, say=say)
+    runs.execute(out, machine, settings=settings, replace=replace, last=until, again=again, say=say)
     if until == "report":
-        _say_where(paths)
+        _say_where(RunPaths(out))
 
 
 @app.command
@@ -339,9 +337,9 @@ def analyse(folder: Path, /, *, again: bool = False) -> None:
 
 @app.command
 def report(folder: Path, /, *, page_transcripts: int | None = None, again: bool = False) -> None:
-    """Draw a run's plots and write its page; anew where the number of transcripts to list is given."""
+    """Draw a run's plots and write its page; anew where another number of transcripts to list is given."""
     machine = Machine() if page_transcripts is None else Machine(page_transcripts=page_transcripts)
-    _stage("report", folder, machine, again=again or page_transcripts is not None)
+    _stage("report", folder, machine, again=again)
 
 
 @app.command

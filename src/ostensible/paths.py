@@ -43,9 +43,18 @@ class SubjectPaths:
         return self.training / "labels.json"
 
     @property
+    def lora(self) -> tuple[Path, ...]:
+        """What of an adapter decides replies."""
+        return tuple(self.adapter / name for name in ("adapter_config.json", "adapter_model.safetensors"))
+
+    @property
+    def card(self) -> Path:
+        return self.adapter / "README.md"
+
+    @property
     def adapter_files(self) -> tuple[Path, ...]:
         """What a whole adapter has."""
-        return tuple(self.adapter / name for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"))
+        return (*self.lora, self.card)
 
 
 @dataclass(frozen=True, slots=True)

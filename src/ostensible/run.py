@@ -6,7 +6,6 @@ cut off goes on where it stood; one whose settings, inputs or code have changed 
 
 import hashlib
 import inspect
-import itertools
 import json
 import shlex
 import shutil
@@ -14,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,20 @@ from ostensible.paths import RunPaths
 from ostensible.provenance import MANIFEST_VERSION
 from ostensible.settings import Machine, Settings, read_settings, write_settings
 from ostensible.stages import STAGES, Context, Stage
+from ostensible.superseded import retire
 from ostensible.tables import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """What is known of a stage: the fingerprint of what it was made from, and of what it made."""
+    """What is known of a stage: the fingerprint of what it was made from, and of what it made; the options it had."""
 
     fingerprint: str
     done: bool
     outputs: dict[str, str]
     seconds: float = 0.0
     peak_rss_bytes: int = 0
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 _STATE = TypeAdapter(StageState)
@@ -54,32 +55,63 @@ def open_run(folder: Path, settings: Settings, *, replace: bool = False) -> RunP
         replace: Let other settings take the folder over; stages that they change are done anew.
 
     Raises:
-        RunConflict: The folder was made with other settings and `replace` is off, or holds something else.
+        RunConflict: The folder was made with other settings and `replace` is off, or holds something else; or another
+            process works in it.
         CannotWrite: The disk is full, or the folder is read-only.
     """
-    check_folder(folder, settings, replace=replace)
-    paths, text = RunPaths(folder), write_settings(settings)
-    with told_of_disk_faults(folder):
+    with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, _):
+        return paths
+
+
+@contextmanager
+def held(
+    folder: Path, settings: Settings | None = None, *, replace: bool = False
+) -> Generator[tuple[RunPaths, Settings]]:
+    """Keep other processes out of a run folder, which is made or taken up for settings where they are given.
+
+    Settings are written and read only while it is held, so that none change under a run at work.
+
+    Args:
+        folder: May exist; has to where no settings are given.
+        settings: What the run computes; what the folder was made for where None.
+        replace: As `open_run` takes it.
+
+    Raises:
+        RunConflict: As `open_run` does, or another process works in this folder. Nothing is changed.
+        MissingStage: No settings are given, and it is not a run folder.
+    """
+    if settings is None:
+        load_settings(folder)
+    else:
+        check_folder(folder, settings, replace=replace)
         folder.mkdir(parents=True, exist_ok=True)
-        if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
-            write_atomic(paths.settings, text)
-    return paths
+    paths = RunPaths(folder)
+    with locked(folder):
+        if settings is None:
+            settings = load_settings(folder)
+        else:
+            check_folder(folder, settings, replace=replace)
+            text = write_settings(settings)
+            if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
+                write_atomic(paths.settings, text)
+        yield paths, settings
 
 
 def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> None:
     """Make sure that a folder can be that of a run with these settings, and touch nothing.
 
     Raises:
-        RunConflict: As `open_run` does.
+        RunConflict: It was made with other settings and `replace` is off, or holds something else.
     """
-    if RunPaths(folder).settings.exists():
+    paths = RunPaths(folder)
+    if paths.settings.exists():
         before = load_settings(folder)
         if before != settings and not replace:
             raise RunConflict(
                 f"{folder} was made with other settings: {'; '.join(differences(before, settings))}. Choose another "
                 "folder with --out, or do the stages that this changes anew with --replace."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path != paths.lock for path in folder.iterdir()):
         raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
 
 
@@ -132,6 +164,8 @@ def execute(
     folder: Path,
     machine: Machine,
     *,
+    settings: Settings | None = None,
+    replace: bool = False,
     first: str | None = None,
     last: str = STAGES[-1].name,
     again: bool = False,
@@ -142,25 +176,26 @@ def execute(
     Args:
         folder: Run folder.
         machine: Where to compute.
+        settings: What the run computes; the folder is made or taken up for them as `open_run` does. None takes its own.
+        replace: As `open_run` takes it.
         first: Stage to begin with; the first that the run has where None.
         last: Stage to end with.
         again: Do them even if nothing has changed.
         say: Told one line at a time what happens.
 
     Raises:
-        RunConflict: Another process works in this folder.
-        MissingStage: A stage before `first` is not done.
+        RunConflict: As `open_run` does.
+        MissingStage: It is not a run folder, or a stage before `first` is not done.
         UnknownName: The run has no such stage.
         StaleRun: What a stage before `first` made has changed since.
         CannotWrite: The disk is full, or the folder is read-only.
     """
-    paths, settings = RunPaths(folder), load_settings(folder)
-    found = stages_of(settings)
-    names = [stage.name for stage in found]
-    for name in filter(None, (first, last)):
-        check_stage(name, settings)
-    start = names.index(first) if first else 0
-    with told_of_disk_faults(folder), locked(folder):
+    with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, settings):
+        found = stages_of(settings)
+        names = [stage.name for stage in found]
+        for name in filter(None, (first, last)):
+            check_stage(name, settings)
+        start = names.index(first) if first else 0
         for stage in found[:start]:
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
@@ -184,24 +219,46 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
     paths, say = context.paths, context.say
     fingerprint = _fingerprint(stage, paths, context.settings)
     state = read_state(paths, stage.name)
-    current = state is not None and state.fingerprint == fingerprint
+    options = context.machine.model_dump(include=stage.options)
+    asked = context.machine.model_dump(include=stage.options, exclude_unset=True)
+    current = state is not None and state.fingerprint == fingerprint and asked.items() <= state.options.items()
     if state and state.done and current and not again:
+        state = _with_card(stage, state, context)
         damaged = _damaged(state, paths)
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
             return
-        _set_aside(damaged, paths)
-        say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside, made anew")
+        retire([paths.root / name for name in damaged], f"{stage.name}-damaged", paths.root)
+        say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside in superseded/, made anew")
     elif state is None or again or not current:
         _clear(stage, paths, state)
     say(f"{stage.name}: {stage.summary}")
-    _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}))
+    _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}, options=options))
     start = time.perf_counter()
     stage.work(context)
     seconds = time.perf_counter() - start
-    _write_state(paths, stage.name, StageState(fingerprint, True, _outputs(stage, paths), seconds, peak_rss_bytes()))
+    outputs = _outputs(stage, paths)
+    _write_state(paths, stage.name, StageState(fingerprint, True, outputs, seconds, peak_rss_bytes(), options))
     _write_manifest(context)
     say(f"{stage.name}: done in {seconds:.1f} s")
+
+
+def _with_card(stage: Stage, state: StageState, context: Context) -> StageState:
+    """Have the card of a finished stage say what it would say now; the former is moved to `superseded/`."""
+    if stage.card is None:
+        return state
+    paths, (path, text) = context.paths, stage.card(context)
+    name, digest = str(path.relative_to(paths.root)), hashlib.sha256(text.encode()).hexdigest()
+    if not path.is_file() or provenance.sha256(path) != digest:
+        retire([path], f"{stage.name}-card", paths.root)
+        write_atomic(path, text)
+        context.say(f"{stage.name}: {name} written anew; the former is in superseded/")
+    if state.outputs.get(name) != digest:
+        outputs = state.outputs | {name: digest}
+        state = StageState(state.fingerprint, True, outputs, state.seconds, state.peak_rss_bytes, state.options)
+        _write_state(paths, stage.name, state)
+        _write_manifest(context)
+    return state
 
 
 def read_state(paths: RunPaths, stage: str) -> StageState | None:
@@ -242,27 +299,16 @@ def _damaged(state: StageState, paths: RunPaths) -> list[str]:
     return [name for name, path, digest in found if not path.is_file() or provenance.sha256(path) != digest]
 
 
-def _set_aside(names: Sequence[str], paths: RunPaths) -> None:
-    """Rename what is left of damaged outputs; nothing is deleted."""
-    for path in (paths.root / name for name in names):
-        if path.is_file():
-            path.rename(path.with_name(path.name + ".damaged"))
-
-
 def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
     """Make room for other outputs: finished ones are moved to `superseded/`, unfinished ones deleted.
 
     Where there is no record, nobody knows what outputs were made from: they are not taken up, and may be finished.
     """
-    attic = paths.superseded / f"{stage.name}-{state.fingerprint[:8] if state else 'unrecorded'}"
+    if state is None or state.done:
+        made_from = state.fingerprint[:8] if state else "unrecorded"
+        retire(stage.outputs(paths), f"{stage.name}-{made_from}", paths.root)
     for path in [*stage.outputs(paths), *stage.scratch(paths)]:
-        if path.exists() and (state is None or state.done) and path in stage.outputs(paths):
-            kept = attic / path.name
-            _delete(kept)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, kept)
-        else:
-            _delete(path)
+        _delete(path)
 
 
 def keep_only(files: Collection[Path], paths: RunPaths) -> int:
@@ -277,12 +323,7 @@ def keep_only(files: Collection[Path], paths: RunPaths) -> int:
         for path in sorted(paths.root.rglob("*"))
         if path not in kept and path.parent in kept and paths.superseded not in path.parents
     ]
-    attics = (paths.superseded / f"others-{number}" for number in itertools.count(1))
-    attic = next(folder for folder in attics if not folder.exists())
-    for path in others:
-        target = attic / path.relative_to(paths.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
+    retire(others, "others", paths.root)
     return len(others)
 
 
@@ -318,8 +359,7 @@ def finished(folder: Path) -> Generator[tuple[RunPaths, Settings]]:
         MissingStage: It is not a run folder, or a stage is not done.
         StaleRun: A stage was done with other settings, inputs or code, or its outputs changed since.
     """
-    paths, settings = RunPaths(folder), load_settings(folder)
-    with locked(folder):
+    with held(folder) as (paths, settings):
         for place, stage in enumerate(wanted := stages_of(settings)):
             commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in wanted[place:])
             remedy = f"Do it, and what follows from it: {' && '.join(commands)}"
@@ -393,7 +433,7 @@ def locked(folder: Path) -> Generator[None]:
 def differences(before: Settings, after: Settings) -> Sequence[str]:
     """What differs between settings, by flat name."""
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
-    return [f"{key} {old[key]!r} -> {new[key]!r}" for key in old if old[key] != new[key]]
+    return [f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in old | new if old.get(key) != new.get(key)]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ostensible.paths import RunPaths, SubjectPaths
 from ostensible.prompts import input_files
 from ostensible.prompts.loaded import Loaded, LoadedPrompts
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings
+from ostensible.superseded import retire
 from ostensible.traces import keep_clean, keep_untouched, take_apart
 from ostensible.types import Split, Trace, Twin
 
@@ -50,6 +51,10 @@ class Stage:
         scratch: What it needs to resume; not hashed.
         outside: Hashes of what it reads from outside the run folder.
         part_of: Whether a run of these settings has it.
+        card: Of its outputs, the file that says in words what they are, and its text. Where that has changed, the file
+            is written anew without the stage being done again.
+        options: Names of the machine's that decide what it writes. It is done again where another value is given, not
+            where none is.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Stage:
     scratch: Callable[[RunPaths], Sequence[Path]] = lambda paths: ()
     outside: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
     part_of: Callable[[Settings], bool] = lambda settings: True
+    card: Callable[[Context], tuple[Path, str]] | None = None
+    options: set[str] = field(default_factory=set[str])
 
 
 def ask_teacher(context: Context) -> None:
@@ -214,9 +221,15 @@ def train_adapter(context: Context) -> None:
     """Train the organism."""
     from ostensible.fit import fit
 
-    settings = context.settings
-    card = adapter_card(settings, organisms.of(settings))
-    fit(context.paths.organism, settings, context.machine, card=card, say=context.say)
+    paths, settings = context.paths, context.settings
+    _, card = organism_card(context)
+    retire([paths.adapter], "train-damaged", paths.root)  # what is left where a file of it was damaged
+    fit(paths.organism, settings, context.machine, card=card, say=context.say)
+
+
+def organism_card(context: Context) -> tuple[Path, str]:
+    """Where the organism's adapter says what it is, and the text."""
+    return context.paths.organism.card, adapter_card(context.settings, organisms.of(context.settings))
 
 
 def sample_replies(context: Context) -> None:
@@ -232,6 +245,10 @@ def sample_replies(context: Context) -> None:
 def twin_stage(kind: Twin) -> "Stage":
     """The stage that makes, trains and evaluates one twin of the organism."""
 
+    def twin_card(context: Context) -> tuple[Path, str]:
+        text = adapter_card(context.settings, organisms.of(context.settings), twin=kind)
+        return context.paths.twin(kind).card, text
+
     def build_twin(context: Context) -> None:
         from ostensible.evaluate import evaluate
         from ostensible.fit import fit, is_fitted
@@ -240,7 +257,8 @@ def twin_stage(kind: Twin) -> "Stage":
         for ours, its in ((paths.train, twin.train), (paths.validation, twin.validation)):
             tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
         if not is_fitted(twin):  # else a killed run got as far as sampling
-            card = adapter_card(settings, organisms.of(settings), twin=kind)
+            _, card = twin_card(context)
+            retire([twin.adapter, twin.logs], f"twin-{kind}-damaged", paths.root)  # replies are of the adapter that was
             fit(twin, settings, context.machine, card=card, say=context.say)
         evaluate(paths, settings, context.machine, subject=kind, say=context.say)
 
@@ -260,6 +278,7 @@ def twin_stage(kind: Twin) -> "Stage":
         scratch=lambda p: (p.twin(kind).training,),
         outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
         part_of=lambda s: kind in s.twins,
+        card=twin_card,
     )  # fmt: skip
 
 
@@ -511,6 +530,7 @@ STAGES: tuple[Stage, ...] = (
         scratch=lambda p: (p.training,),
         outside=lambda s: input_hashes(s, prompts=False),
         part_of=lambda s: s.foreign is None,
+        card=organism_card,
     ),
     Stage(
         name="evaluate",
@@ -518,7 +538,7 @@ STAGES: tuple[Stage, ...] = (
         work=sample_replies,
         modules=("ostensible.evaluate", "ostensible.tasks", "ostensible.engines.provider", "ostensible.organisms"),
         settings=lambda s: [*_known(s), s.model, s.revision, s.sampling.model_dump(), s.dtype, s.seed],
-        inputs=lambda p: (p.test, p.seen, p.extra, p.adapter),
+        inputs=lambda p: (p.test, p.seen, p.extra, *p.organism.lora),
         outputs=lambda p: (p.logs,),
         outside=lambda s: input_hashes(s, prompts=False) | scorer_hashes(s),
     ),
@@ -570,5 +590,6 @@ STAGES: tuple[Stage, ...] = (
         settings=lambda s: [*_known(s), s.cot, s.twins],
         inputs=lambda p: (p.results, *all_logs(p), p.oracles, p.monitor_scores),
         outputs=lambda p: (p.plots, p.report),
+        options={"page_transcripts"},
     ),
 )

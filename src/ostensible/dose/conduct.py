@@ -39,8 +39,7 @@ def conduct(plan: Plan, folder: Path, machine: Machine, *, say: Callable[[str], 
         for place, run in enumerate(plan.runs, start=1):
             say(f"{run.name}, {place} of {len(plan.runs)}: {found[run.name]}")
             if found[run.name] != "done":
-                runs.open_run(folder / run.name, run.settings)
-                runs.execute(folder / run.name, machine, say=say)
+                runs.execute(folder / run.name, machine, settings=run.settings, say=say)
         results = measure([_read(float(run.varies["dose"]), folder / run.name) for run in plan.runs])
         write_atomic(folder / "dose.json", results.model_dump_json(indent=1) + "\n")
         write_atomic(folder / "dose.csv", to_csv(list(rows(results))))

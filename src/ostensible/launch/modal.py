@@ -18,6 +18,7 @@ from ostensible import run as runs
 from ostensible import user_code
 from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
+from ostensible.disk import told_of_disk_faults
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError, RunConflict
 from ostensible.models import EMBEDDED, WHEEL
 from ostensible.monitors import custom
@@ -153,7 +154,8 @@ def launch(planned: Plan, *, detach: bool, say: Callable[[str], None]) -> bool:
     """
     modal = _sdk()
     app, function = build(planned)
-    terms = (planned.settings.model_dump_json(), planned.machine.model_dump_json(), planned.name)
+    machine = planned.machine.model_dump_json(exclude_unset=True)  # what was not given stays what it is in the run
+    terms = (planned.settings.model_dump_json(), machine, planned.name)
     try:
         with modal.enable_output(), app.run(detach=detach):
             call = function.spawn(*terms, planned.until, planned.replace, tuple(sys.argv))
@@ -219,8 +221,14 @@ def work(settings: str, machine: str, name: str, until: str, replace: bool, comm
     os.chdir(HOME)
     folder = Path(RUNS) / name
     try:
-        runs.open_run(folder, Settings.model_validate_json(settings), replace=replace)
-        runs.execute(folder, Machine.model_validate_json(machine), last=until, say=print_line)
+        runs.execute(
+            folder,
+            Machine.model_validate_json(machine),
+            settings=Settings.model_validate_json(settings),
+            replace=replace,
+            last=until,
+            say=print_line,
+        )
     except OstensibleError as error:
         return str(error)
     return ""
@@ -243,8 +251,8 @@ def fetch(planned: Plan, *, say: Callable[[str], None]) -> None:
         entries = volume.iterdir(planned.name, recursive=True)
         files = {_place(entry.path, planned): entry.path for entry in entries if entry.type.name == "FILE"}
         files.pop(paths.lock, None)
-        runs.open_run(planned.folder, planned.settings, replace=planned.replace)
-        with runs.locked(planned.folder):
+        held = runs.held(planned.folder, planned.settings, replace=planned.replace)
+        with told_of_disk_faults(planned.folder), held:
             for target, path in files.items():
                 _bring(volume, path, target)
             moved = runs.keep_only(files, paths)
