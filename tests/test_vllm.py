@@ -407,3 +407,7 @@ def test_auto_is_the_server_only_where_it_is_installed_and_there_is_a_gpu(monkey
 def test_a_missing_vllm_is_told_with_its_remedies():
     with pytest.raises(MissingPackage, match=r"ostensible\[vllm\].*--vllm-command.*--engine local"):
         check_installed(None)
+    for command in ("no-such-program serve", ""):
+        with pytest.raises(MissingPackage, match="--vllm-command"):
+            check_installed(command)
+    check_installed(f"{sys.executable} serve.py")

@@ -144,10 +144,6 @@ def run(
         from ostensible.monitors.watch import check_monitors
 
         check_monitors(settings)
-    if machine.engine == "vllm":
-        from ostensible.evaluate import check_engine
-
-        check_engine(machine)
     runs.execute(folder, machine, settings=settings, replace=replace, last=until, say=say)
     if until == "report":
         _say_where(RunPaths(folder))

@@ -10,17 +10,30 @@ from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 
+from ostensible.errors import BadSettings
+
 KERNELS_KEPT = 128
 """Kernels that oneDNN keeps on a CPU, one a shape: a step of training needs some 60. Its own 1,024 are a gigabyte."""
 
 
 def pick_device(device: str) -> str:
-    """`auto` is the first CUDA GPU where there is one, else the CPU."""
+    """`auto` is the first CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        BadSettings: There is no such device here.
+    """
     import torch
 
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if found else "cpu"
+    kind, _, number = device.partition(":")
+    if device != "cpu" and not (kind == "cuda" and (number or "0").isdecimal() and int(number or 0) < found):
+        raise BadSettings(
+            f"--device {device}: torch {torch.__version__} sees {found} CUDA GPUs here. Give auto, cpu, or cuda where "
+            "there is one; a torch whose version ends in +cpu sees none."
+        )
+    return device
 
 
 def pick_dtype(dtype: str, device: str) -> str:

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from ostensible import attempts, provenance, stages
 from ostensible.disk import told_of_disk_faults
 from ostensible.errors import MissingStage, RunConflict, StaleRun, UnknownName
-from ostensible.machine import peak_rss_bytes
+from ostensible.machine import peak_rss_bytes, pick_device
 from ostensible.paths import RunPaths
 from ostensible.provenance import MANIFEST_VERSION
 from ostensible.settings import Machine, Settings, read_settings, write_settings
@@ -84,7 +84,10 @@ def held(
         load_settings(folder)
     else:
         check_folder(folder, settings, replace=replace)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+            raise RunConflict(f"{folder} cannot be made: {error}. Choose another with --out.") from error
     paths = RunPaths(folder)
     with locked(folder):
         if settings is None:
@@ -100,19 +103,27 @@ def held(
 def check_folder(folder: Path, settings: Settings, *, replace: bool = False) -> None:
     """Make sure that a folder can be that of a run with these settings, and touch nothing.
 
+    Other settings may take over a folder in which no stage was finished, as where a first try named a wrong file.
+
     Raises:
-        RunConflict: It was made with other settings and `replace` is off, or holds something else.
+        RunConflict: It was made with other settings and `replace` is off, or it is or holds something else.
     """
     paths = RunPaths(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunConflict(f"{folder} is a file. Choose a folder with --out.")
     if paths.settings.exists():
         before = load_settings(folder)
-        if before != settings and not replace:
+        if before != settings and not replace and _has_finished(paths):
             raise RunConflict(
                 f"{folder} was made with other settings: {'; '.join(differences(before, settings))}. Choose another "
                 "folder with --out, or do the stages that this changes anew with --replace."
             )
     elif folder.exists() and any(path != paths.lock for path in folder.iterdir()):
         raise RunConflict(f"{folder} exists and is not a run folder (no settings.json). Choose another with --out.")
+
+
+def _has_finished(paths: RunPaths) -> bool:
+    return any((state := read_state(paths, stage.name)) and state.done for stage in STAGES)
 
 
 def stages_of(settings: Settings) -> tuple[Stage, ...]:
@@ -189,7 +200,10 @@ def execute(
         UnknownName: The run has no such stage.
         StaleRun: What a stage before `first` made has changed since.
         CannotWrite: The disk is full, or the folder is read-only.
+        BadSettings: There is no GPU of the kind that is asked for.
+        MissingPackage: The engine that is asked for is not installed.
     """
+    _check_machine(machine)
     with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, settings):
         found = stages_of(settings)
         names = [stage.name for stage in found]
@@ -200,6 +214,16 @@ def execute(
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
             _do(stage, _context(paths, settings, machine, say), again=again)
+
+
+def _check_machine(machine: Machine) -> None:
+    """Make sure that the device and the engine that are asked for are here, before anything is made or set aside."""
+    if machine.device != "auto":
+        pick_device(machine.device)
+    if machine.engine == "vllm":
+        from ostensible.evaluate import check_engine
+
+        check_engine(machine)
 
 
 def _context(paths: RunPaths, settings: Settings, machine: Machine, say: Callable[[str], None]) -> Context:
@@ -230,7 +254,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
             return
         retire([paths.root / name for name in damaged], f"{stage.name}-damaged", paths.root)
         say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside in superseded/, made anew")
-    elif state is None or again or not current:
+    elif state is None or not current or (again and state.done):  # what was begun again goes on
         _clear(stage, paths, state)
     say(f"{stage.name}: {stage.summary}")
     _write_state(paths, stage.name, StageState(fingerprint, done=False, outputs={}, options=options))

@@ -16,6 +16,7 @@ from ostensible.sweep.summary import Outcome
 from ostensible.tables import write_atomic
 
 ABSENT = "–"
+HEADING = b"<h1>compare</h1>"
 GROUPS = (*PARTS, "foreign")
 
 
@@ -27,10 +28,14 @@ def write(folders: Sequence[Path], path: Path) -> None:
         path: The HTML file.
 
     Raises:
-        BadSettings: There are fewer than two runs, or one is named twice.
+        BadSettings: There are fewer than two runs, one is named twice, or `path` is something else than such a page.
         MissingStage: A folder is no run, or its results are not made yet.
         CorruptRun: A run's files cannot be read.
     """
+    if path.is_dir() or (path.exists() and HEADING not in path.read_bytes()):
+        raise BadSettings(
+            f"{path} exists and is no page of `compare`; it was left as it is. Choose another with --out."
+        )
     outcomes = read(folders)
     reports = {outcome.run.name: Path(outcome.run.name) / "report.html" for outcome in outcomes}
     links = {name: Path(os.path.relpath(report, path.parent)).as_posix() for name, report in reports.items()}

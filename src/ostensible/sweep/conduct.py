@@ -74,7 +74,8 @@ def _state(run: PlannedRun, folder: Path) -> State:
 
 def _job(run: PlannedRun, folder: Path) -> Job:
     root = folder.resolve()
-    return Job(run.name, root / run.name, root / "logs" / f"{run.name}.log", Path.cwd(), tuple(sys.argv))
+    log = root / "logs" / f"{run.name}.log"
+    return Job(run.name, root / run.name, run.settings, log, Path.cwd(), tuple(sys.argv))
 
 
 def _outcome(run: PlannedRun, folder: Path, problem: str | None) -> Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ostensible.console import quiet_libraries, say
 from ostensible.errors import OstensibleError
-from ostensible.settings import Machine
+from ostensible.settings import Machine, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Job:
 
     Attributes:
         name: Of the run.
-        folder: Of the run; made, with its settings.
+        folder: Of the run.
+        settings: What it computes.
         log: Where its output is added.
         home: Folder that relative names of files and models start from.
         command: What was typed, for the run's manifest.
@@ -28,6 +29,7 @@ class Job:
 
     name: str
     folder: Path
+    settings: Settings
     log: Path
     home: Path
     command: tuple[str, ...]
@@ -47,7 +49,7 @@ def work(job: Job, machine: Machine, attempt: int) -> str:
         sys.argv = list(job.command)
         try:
             os.chdir(job.home)
-            runs.execute(job.folder, machine, say=say)
+            runs.execute(job.folder, machine, settings=job.settings, say=say)
         except OstensibleError as error:
             print(f"error: {error}", file=sys.stderr)
             return str(error)

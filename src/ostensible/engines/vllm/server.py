@@ -5,6 +5,8 @@ It listens on this machine only, asks for a key that only we have, and never out
 
 import json
 import secrets
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,13 +74,15 @@ def check_installed(command: str | None) -> None:
     """Make sure that there is a vLLM to start.
 
     Raises:
-        MissingPackage: There is none, and no command of the user's own.
+        MissingPackage: There is none, and no command of the user's own; or no such command.
     """
     if command is None and find_spec("vllm") is None:
         raise MissingPackage(
             "vLLM is not installed, so --engine vllm cannot sample. pip install 'ostensible[vllm]' (Linux with a CUDA "
             "GPU), name a command that starts it with --vllm-command, or use --engine local."
         )
+    if command is not None and not any(map(shutil.which, shlex.split(command)[:1])):
+        raise MissingPackage(f"--vllm-command {command!r} names no program that can be run here.")
 
 
 class Server:
