@@ -404,6 +404,13 @@ def test_a_sliding_window_is_refused(tmp_path: Path):
         Engine.load(tmp_path)
 
 
+def test_positions_that_depend_on_the_longest_row_are_refused(tmp_path: Path):
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    LlamaForCausalLM(LlamaConfig(**TINY, rope_parameters=rope)).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="dynamic positions"):
+        Engine.load(tmp_path)
+
+
 def test_a_model_computed_otherwise_than_by_transformers_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from ostensible.engines import kv_cache
 
