@@ -234,14 +234,13 @@ def twin_stage(kind: Twin) -> "Stage":
 
     def build_twin(context: Context) -> None:
         from ostensible.evaluate import evaluate
-        from ostensible.fit import fit, is_fitted
+        from ostensible.fit import fit
 
         paths, settings, twin = context.paths, context.settings, context.paths.twin(kind)
         for ours, its in ((paths.train, twin.train), (paths.validation, twin.validation)):
             tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
-        if not is_fitted(twin):  # else a killed run got as far as sampling
-            card = adapter_card(settings, organisms.of(settings), twin=kind)
-            fit(twin, settings, context.machine, card=card, say=context.say)
+        card = adapter_card(settings, organisms.of(settings), twin=kind)
+        fit(twin, settings, context.machine, card=card, say=context.say)
         evaluate(paths, settings, context.machine, subject=kind, say=context.say)
 
     return Stage(
