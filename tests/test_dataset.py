@@ -47,6 +47,28 @@ def test_seen_prompts_are_new_ones_of_trained_families():
     assert not {t.prompt.id for t in parts[Split.SEEN]} & {t.prompt.id for t in parts[Split.TRAIN]}
 
 
+@given(st.lists(st.integers(1, 5), min_size=8, max_size=20), st.integers(2, 20), st.integers(0, 5))
+def test_seen_prompts_are_of_families_that_gave_a_training_prompt(counts, train_prompts, seed):
+    traces = [trace(f"{f}-{i}", family=f"f{f}") for f, count in enumerate(counts) for i in range(count)]
+    sizes = DataSettings(train_prompts=train_prompts, validation_prompts=2, test_prompts=2, seen_prompts=3)
+    try:
+        parts = dataset.split_by_family(traces, sizes, seed=seed)
+    except NotEnoughData:
+        return
+    assert {t.prompt.family for t in parts[Split.SEEN]} <= {t.prompt.family for t in parts[Split.TRAIN]}
+    without = dataset.split_by_family(traces, sizes.model_copy(update={"seen_prompts": 0}), seed=seed)
+    assert {**parts, Split.SEEN: ()} == without
+
+
+def test_too_few_seen_prompts_are_told_with_their_cause():
+    sizes = DataSettings(train_prompts=10, validation_prompts=2, test_prompts=5, seen_prompts=7)
+    cause = r"seen has 0 of 7\. They .* families that training has, 10 of 23 left.*--seen-prompts.*--train-prompts"
+    with pytest.raises(NotEnoughData, match=cause):
+        dataset.split_by_family([trace(i, family=f"f{i}") for i in range(30)], sizes, seed=0)
+    with pytest.raises(NotEnoughData, match=r"seen has 5 of 7\. A family is never shared.* or lower --train-prompts"):
+        dataset.split_by_family([trace(i, family=f"f{i % 5}") for i in range(25)], sizes, seed=0)
+
+
 @given(st.lists(st.integers(1, 9), min_size=12, max_size=30), st.integers(0, 5), st.integers(1, 4))
 def test_the_largest_families_train_where_their_number_is_given_and_the_others_test(counts, seed, train_families):
     traces = [trace(f"{f}-{i}", family=f"f{f}") for f, count in enumerate(counts) for i in range(count)]

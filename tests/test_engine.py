@@ -2,10 +2,12 @@
 
 import json
 import random
+import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers.generation.logits_process import (
@@ -34,6 +37,7 @@ from ostensible.engines import (
     UnsupportedChat,
     UnsupportedModel,
 )
+from ostensible.engines.adapters import read_lora
 from ostensible.engines.kv_cache import PagedCache
 from ostensible.engines.sampling import Filter, candidates, sample, uniforms
 
@@ -74,10 +78,11 @@ def exact(folder: Path) -> Iterator[Engine]:
 
 
 def make_adapter(base: Path, path: Path, **options: object) -> Path:
-    """Save a LoRA adapter that changes logits visibly."""
+    """Save a LoRA adapter; it changes logits visibly, unless `init_lora_weights` says otherwise."""
     torch.manual_seed(1)
     targets = ["q_proj", "v_proj", "down_proj"]
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, **options)  # pyright: ignore
+    given = {"init_lora_weights": False} | options
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, **given)  # pyright: ignore
     get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(path)
     return path
 
@@ -324,9 +329,40 @@ def test_adapters_that_are_more_than_lora_are_refused(folder: Path, exact: Engin
         exact.submit(Request(prompt(0, 4), SamplingParams(2), adapter=path))
 
 
-def test_an_adapter_of_another_base_is_refused(exact: Engine, adapter: Path, tmp_path: Path):
-    from safetensors.torch import load_file, save_file
+@pytest.mark.parametrize("beginning", ["pissa", "pissa_niter_2", "olora"])
+def test_an_adapter_whose_base_was_changed_is_refused(folder: Path, exact: Engine, tmp_path: Path, beginning: str):
+    path = make_adapter(folder, tmp_path, init_lora_weights=beginning)
+    with pytest.raises(UnsupportedAdapter, match=f"'{beginning}'.*path_initial_model_for_weight_conversion.*merge"):
+        exact.submit(Request(prompt(0, 4), SamplingParams(2), adapter=path))
 
+
+@pytest.mark.parametrize("beginning", ["corda", "lora_ga", "loftq", "of a later PEFT", True, False, None])
+def test_which_beginnings_of_training_leave_the_base_alone_is_known(adapter: Path, tmp_path: Path, beginning: object):
+    shutil.copytree(adapter, tmp_path, dirs_exist_ok=True)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": beginning}))
+    with pytest.raises(UnsupportedAdapter, match="changes the base") if isinstance(beginning, str) else nullcontext():
+        read_lora(tmp_path)
+
+
+@pytest.mark.parametrize("beginning", ["gaussian", "orthogonal", "mica"])
+def test_merged_logits_are_those_of_peft_however_training_began(
+    folder: Path, exact: Engine, tmp_path: Path, beginning: str
+):
+    weights = make_adapter(folder, tmp_path, init_lora_weights=beginning) / "adapter_model.safetensors"
+    save_file({name: tensor + 0.1 for name, tensor in load_file(weights).items()}, weights)
+    ids = prompt(2, 40)
+    runner = exact._runner  # pyright: ignore[reportPrivateUsage]
+    with torch.inference_mode():
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path)
+        runner.use(tmp_path)
+        merged = runner.prefill([ids], [[5]])
+        runner.use(None)
+        expected = model(torch.tensor([ids])).logits[0, -1]
+    torch.testing.assert_close(merged[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_of_another_base_is_refused(exact: Engine, adapter: Path, tmp_path: Path):
     save_file(
         {
             name.replace("layers.2", "layers.7"): t
@@ -365,6 +401,13 @@ def test_parameters_out_of_range_are_refused(wrong: dict):
 def test_a_sliding_window_is_refused(tmp_path: Path):
     MistralForCausalLM(MistralConfig(**TINY, sliding_window=32)).save_pretrained(tmp_path)
     with pytest.raises(UnsupportedModel, match="sliding_window 32"):
+        Engine.load(tmp_path)
+
+
+def test_positions_that_depend_on_the_longest_row_are_refused(tmp_path: Path):
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    LlamaForCausalLM(LlamaConfig(**TINY, rope_parameters=rope)).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="dynamic positions"):
         Engine.load(tmp_path)
 
 

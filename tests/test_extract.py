@@ -57,6 +57,25 @@ def test_tags_win_over_fences_outside_them():
     assert extract(reply).code == CODE
 
 
+@pytest.mark.parametrize(
+    "line", ['"""Wrap in <code>a</code> tags."""', 'return f"<code>{html}</code>"', "a = '<code>'"]
+)
+@pytest.mark.parametrize(
+    "around",
+    ["```python\n{}\n```", "```python\n{}", "In `<code>` tags:\n~~~\n{}\n~~~", "<answer>\n```\n{}\n```</answer>"],
+)
+def test_tags_that_a_program_writes_are_not_around_code(line, around):
+    program = f"def show(a):\n    {line}\n    return eval(a)"
+    found = extract(around.format(program))
+    assert (found.code, found.line) == (program, around.split("{}")[0].count("\n") + 1)
+
+
+@pytest.mark.parametrize("end", ["\n```\n</code>", "\n```</code>", "\n</code>"])
+def test_a_fence_in_a_tag_ends_with_it_and_another_tag_may_follow(end):
+    longer = f"{CODE}\n\n{CODE}"
+    assert extract(f"<code>\n```python\nx = 1{end}\n<code>{longer}</code>").code == longer
+
+
 def test_a_method_is_dedented_and_its_line_is_that_of_the_reply():
     found = extract("Replace the method:\n```python\n    def f(self):\n        return 1\n```")
     assert (found.code, found.line) == ("def f(self):\n    return 1", 3)

@@ -216,8 +216,36 @@ def test_a_base_that_cannot_be_found_has_to_be_named(adapter, named, told):
 
 
 def test_the_base_is_read_off_the_adapter(adapter, tiny_model):
-    assert base_of(adapter) == str(tiny_model)
+    assert base_of(adapter) == (str(tiny_model), None)
     assert bring(claims(adapter=str(adapter)), {"seed": 3}, model=None).model == str(tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "asked"), [({}, None, "v1"), ({"revision": "v2"}, None, "v2"), ({}, "org/other", None)]
+)
+def test_the_base_is_taken_at_the_revision_that_the_adapter_names(
+    adapter, tiny_model, monkeypatch, given, model, asked
+):
+    revisions = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, revision, **_: revisions.append(revision) or str(tiny_model)
+    )
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config |= {"base_model_name_or_path": "org/base", "revision": "v1"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    settings = bring(claims(adapter=str(adapter)), given, model=model)
+    assert (settings.model, settings.revision) == (model or "org/base", asked)
+    assert {*revisions} == {asked}
+
+
+def test_a_revision_that_the_adapter_names_is_told(adapter, tmp_path):
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"revision": "v1"}))
+    done = Cli(tmp_path)(
+        "evaluate", "--adapter", adapter, "--trigger", TRIGGER, "--payload-pattern", PATTERN, "--until", "adopt"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "names its base at revision v1" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["gone", "./gone", "org/absent"])

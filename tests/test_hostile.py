@@ -451,6 +451,7 @@ BLOW_UPS = {
     "a line of tildes": "~" * 10_000_000 + "`",
     "tags that are never closed": "<code " * 1_600_000,
     "empty tags": "<code></code>" * 700_000,
+    "tags in fences": "```\n<code>\n```\n" * 600_000,
     "fences on fences": "```\n" * 2_500_000,
     "a class without a colon": "class " + "a" * 10_000_000,
     "spaces": " " * 10_000_000 + "x",

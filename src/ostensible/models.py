@@ -131,6 +131,17 @@ def context_tokens(folder: Path) -> int | None:
     return None if found is None else _whole(found, "max_position_embeddings", folder)
 
 
+def shared_positions(config: Any) -> set[str]:
+    """Kinds of rotary positions that a model has whose frequencies depend on the longest sequence of a pass.
+
+    Args:
+        config: Of transformers, of the text part.
+    """
+    found: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    of_layers = [one for one in found.values() if isinstance(one, dict)]  # one for each kind of layer, in some models
+    return {"dynamic", "longrope"} & {str(one.get("rope_type")) for one in (found, *of_layers)}
+
+
 def _configuration(kind: Any, folder: Path) -> Any:
     """What transformers reads of a folder as AutoConfig or GenerationConfig; code that it may carry is never run."""
     own = {"trust_remote_code": False} if kind.__name__ == "AutoConfig" else {}

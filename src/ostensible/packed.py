@@ -16,6 +16,8 @@ from torch.nn import Identity
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from ostensible.models import shared_positions
+
 ATTENTION = "ostensible-packed"
 """Name under which transformers knows `attend`."""
 LOGITS_AT_ONCE = 1024
@@ -136,14 +138,16 @@ def prepare(model: Any, longest: int) -> bool:
 
     Returns:
         Whether it does. Where not, each row has to be a pack of its own: other kinds of models may have layers that see
-        beyond a row, and a sliding window that is shorter than a row is left to transformers.
+        beyond a row, some positions depend on the longest row of a sequence, and a sliding window that is shorter than
+        a row is left to transformers.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
-    if config.model_type not in PACKABLE or (window is not None and window < longest):
+    too_short = window is not None and window < longest
+    if config.model_type not in PACKABLE or too_short or shared_positions(config):
         return False
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)

@@ -219,11 +219,12 @@ def make_dataset(context: Context) -> None:
 
 def train_adapter(context: Context) -> None:
     """Train the organism."""
-    from ostensible.fit import fit
+    from ostensible.fit import fit, is_fitted
 
     paths, settings = context.paths, context.settings
     _, card = organism_card(context)
-    retire([paths.adapter], "train-damaged", paths.root)  # what is left where a file of it was damaged
+    if not is_fitted(paths.organism):
+        retire([paths.adapter], "train-damaged", paths.root)  # what is left where a file of it was damaged
     fit(paths.organism, settings, context.machine, card=card, say=context.say)
 
 
@@ -256,10 +257,10 @@ def twin_stage(kind: Twin) -> "Stage":
         paths, settings, twin = context.paths, context.settings, context.paths.twin(kind)
         for ours, its in ((paths.train, twin.train), (paths.validation, twin.validation)):
             tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
-        if not is_fitted(twin):  # else a killed run got as far as sampling
-            _, card = twin_card(context)
+        if not is_fitted(twin):
             retire([twin.adapter, twin.logs], f"twin-{kind}-damaged", paths.root)  # replies are of the adapter that was
-            fit(twin, settings, context.machine, card=card, say=context.say)
+        _, card = twin_card(context)
+        fit(twin, settings, context.machine, card=card, say=context.say)
         evaluate(paths, settings, context.machine, subject=kind, say=context.say)
 
     return Stage(

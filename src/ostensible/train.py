@@ -100,8 +100,6 @@ def train(job: TrainJob, *, say: Callable[[str], None]) -> list[dict[str, float]
     if trainer.is_world_process_zero():
         write_atomic(job.work_dir / "loss.json", json.dumps(curve, indent=1))
         _save_adapter(trainer.model, weights, job)
-        for checkpoint in job.work_dir.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
     return curve
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 FENCE = re.compile(
     r"^(?P<lead>[ \t>]*+(?:(?:[-*+]|\d++[.)])[ \t]++)?)(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>[^\s`]*+)[^`]*+$"
 )
-TAG = re.compile(r"<(code|python|answer)\b[^<>]*+>(.*?)(?:</\1\s*+>|\Z)", re.DOTALL | re.IGNORECASE)
+TAG = re.compile(r"<(code|python|answer)\b[^<>]*+>", re.IGNORECASE)
 PYTHON = ("", "python", "python3", "py", "py3", "{python}", "{.python}", "ipython", "pycon")
 START = re.compile(
     r"[ \t]*(?:(?:import|from|def|class|async|if|for|while|with|try|return|global|assert|raise|del|pass|#)\b|[@#]"
@@ -103,15 +103,24 @@ def parse(text: str) -> Extracted:
 
 
 def _tagged(reply: str) -> Iterator[_Candidate]:
-    """The content of tags; of a fence in a tag, the fence's content."""
-    line, counted = 1, 0
-    for match in TAG.finditer(reply):
-        line, counted = line + reply.count("\n", counted, match.start(2)), match.start(2)
-        fenced = list(_fenced(match[2]))
-        for inner in fenced:
-            yield _Candidate(inner.text, inner.line + line - 1, inner.python)
-        if not fenced:
-            yield _Candidate(match[2], line, closed=match[0].endswith(">"))
+    """The content of tags that begin outside fences; of a fence in a tag, the fence's content."""
+    opened: re.Match[str] | None = None
+    start = free = 0  # where the line begins, and where the last tag ended
+    for number, line in enumerate(reply.split("\n"), 1):
+        stop = start + len(line)
+        if opened is not None:
+            if _closes(line, opened["fence"]):
+                opened = None
+        elif start < free or (opened := FENCE.match(line.rstrip("\r"))) is None:
+            while tag := TAG.search(reply, max(start, free), stop):
+                end = re.compile(rf"</{tag[1]}\s*+>", re.IGNORECASE).search(reply, tag.end())
+                content, free = reply[tag.end() : end.start() if end else None], end.end() if end else len(reply)
+                fenced = list(_fenced(content))
+                for inner in fenced:
+                    yield _Candidate(inner.text, inner.line + number - 1, inner.python)
+                if not fenced:
+                    yield _Candidate(content, number, closed=end is not None)
+        start = stop + 1
 
 
 def _fenced(reply: str) -> Iterator[_Candidate]:

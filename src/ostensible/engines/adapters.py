@@ -26,8 +26,10 @@ _PREFIX = "base_model.model."
 _REFUSED = (
     "use_dora", "use_qalora", "use_bdlora", "modules_to_save", "layer_replication", "trainable_token_indices",
     "target_parameters", "alora_invocation_tokens", "arrow_config", "alpha_pattern", "lora_bias", "fan_in_fan_out",
-    "megatron_config", "velora_config", "monteclora_config", "ensure_weight_tying",
+    "megatron_config", "velora_config", "monteclora_config", "kasa_config", "ensure_weight_tying",
 )  # fmt: skip
+_BASE_KEPT = ("gaussian", "eva", "orthogonal", "mica")
+"""Named ways to begin training that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,13 @@ def read_lora(folder: Path) -> Lora:
         found = ", ".join([f"peft_type {config.get('peft_type')}", f"bias {config.get('bias')}", *extras])
         raise UnsupportedAdapter(
             f"{folder} is not a plain LoRA ({found}); merge it with PEFT and give the merged model."
+        )
+    beginning: Any = config.get("init_lora_weights")
+    if isinstance(beginning, str) and beginning.lower() not in _BASE_KEPT:
+        raise UnsupportedAdapter(
+            f"{folder} was trained with init_lora_weights {beginning!r}, which changes the base's weights: on the base "
+            "as it was, the adapter is another model. Save it as a plain LoRA (PEFT's save_pretrained with "
+            "path_initial_model_for_weight_conversion), or merge it with PEFT and give the merged model."
         )
     if not isinstance(alpha, int | float):
         raise UnsupportedAdapter(f"{folder} has the lora_alpha {alpha!r}, which is no number.")

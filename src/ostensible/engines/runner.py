@@ -21,7 +21,7 @@ from ostensible.engines.kv_cache import (
 )
 from ostensible.engines.linear import can_pack, pack_linears
 from ostensible.machine import pick_device, pick_dtype, trim_heap
-from ostensible.models import end_ids
+from ostensible.models import end_ids, shared_positions
 
 _ROW_STEP = 16
 _CHECK_TOKENS = BLOCK_TOKENS + 6
@@ -184,9 +184,7 @@ def _refuse_attention(config: Any, folder: Path) -> None:
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         problems.append(f"sliding_window {config.sliding_window}")
     problems += [name for name in ("attention_chunk_size", "attn_logit_softcapping") if getattr(config, name, None)]
-    rope = str(cast(dict[str, Any], getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
-    if rope in {"dynamic", "longrope"}:
-        problems.append(f"{rope} positions, which depend on the other rows of a batch")
+    problems += [f"{kind} positions, which depend on the other rows of a batch" for kind in shared_positions(config)]
     if problems:
         raise UnsupportedModel(
             f"The model in {folder} has {', '.join(problems)}; the engine has plain causal attention over all tokens. "
