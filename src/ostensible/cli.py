@@ -109,7 +109,7 @@ def run(
     """
     from ostensible import flags
     from ostensible import run as runs
-    from ostensible.parallel import check_gpus
+    from ostensible.checks import check_machine, check_runs
 
     named = {
         "model": model,
@@ -131,23 +131,8 @@ def run(
     if elsewhere:
         elsewhere(folder, settings, machine, until, replace)
         return
-    check_gpus(settings.training, machine)
-    if teacher is not None:
-        from ostensible.teacher import check_teacher
-
-        check_teacher(settings)
-    if judge is not None:
-        from ostensible.oracles import check_judge
-
-        check_judge(settings)
-    if monitors:
-        from ostensible.monitors.watch import check_monitors
-
-        check_monitors(settings)
-    if machine.engine == "vllm":
-        from ostensible.evaluate import check_engine
-
-        check_engine(machine)
+    check_machine(settings, machine)
+    check_runs([settings])
     runs.execute(folder, machine, settings=settings, replace=replace, last=until, say=say)
     if until == "report":
         _say_where(RunPaths(folder))
@@ -278,6 +263,7 @@ def evaluate(
         return
     from ostensible import run as runs
     from ostensible.bring import bring, folder_of
+    from ostensible.checks import check_runs
     from ostensible.organisms.foreign import Claims
 
     claims = Claims(
@@ -285,10 +271,7 @@ def evaluate(
         base,
     )  # fmt: skip
     settings = bring(claims, given, model=model, name=name)
-    if monitors:
-        from ostensible.monitors.watch import check_monitors
-
-        check_monitors(settings)
+    check_runs([settings])
     out, until = out or folder_of(settings), until or "report"
     runs.check_stage(until, settings)
     if settings.foreign and settings.foreign.derived:

@@ -373,12 +373,22 @@ def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True
         hashes["model"] = GGUF_SHA256 if embedded else fingerprint(resolve(settings.model, revision=settings.revision))
         if settings.foreign and settings.foreign.base:
             hashes["base"] = fingerprint(resolve(settings.foreign.base))
-    sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts} if prompts else {}
-    for name, path in ((name, path) for name, source in sources.items() if source for path in input_files(source)):
+    files = prompt_files(settings) if prompts else []
+    return hashes | {f"{name}: {path.name}": sha256(path) for name, path in files}
+
+
+def prompt_files(settings: Settings) -> list[tuple[str, Path]]:
+    """The files of prompts that a run reads, each with the setting that names it.
+
+    Raises:
+        BadData: One is not there.
+    """
+    sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts}
+    found = [(name, path) for name, source in sources.items() if source for path in input_files(source)]
+    for _, path in found:
         if not path.is_file():
             raise BadData(f"{path} does not exist or is not a file. Check the path after the source's name.")
-        hashes[f"{name}: {path.name}"] = sha256(path)
-    return hashes
+    return found
 
 
 def organism_hash(settings: Settings) -> dict[str, str]:
