@@ -27,7 +27,7 @@ def states(plan: Plan, folder: Path) -> dict[str, State]:
         RunConflict: A run's folder was made with other settings, or holds something else.
         OstensibleError: A file of prompts is not there, or a teacher, judge or monitor cannot be used.
     """
-    found = {run.name: _state(run, folder / run.name) for run in plan.runs}
+    found: dict[str, State] = {run.name: _state(run, folder / run.name) for run in plan.runs}
     check_runs([run.settings for run in plan.runs if found[run.name] != "done"])
     return found
 
