@@ -498,16 +498,16 @@ def modal(
     fetch
         Start nothing; bring what the Volume has of the run.
     dry_run
-        Say what would run where and what its price depends on, and do nothing.
+        Say what would run where and what its price depends on, or with --fetch what would be brought; do nothing.
     """
     from ostensible.launch import modal as rented
 
     order = rented.Order(gpu, secret, hours, retries, volume, install)
 
     def elsewhere(folder: Path, settings: Settings, machine: Machine, until: str, replace: bool) -> None:
-        planned = rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
+        planned = rented.plan(folder, settings, machine, until=until, replace=replace, order=order, done_there=fetch)
         if dry_run:
-            print(rented.describe(planned))
+            print(rented.describe_fetch(planned) if fetch else rented.describe(planned))
         elif fetch:
             rented.fetch(planned, say=say)
         elif rented.launch(planned, detach=detach, say=say):
