@@ -16,7 +16,7 @@ import pytest
 from conftest import Cli
 from test_pipeline import wait_for
 
-from ostensible import flags
+from ostensible import cli, flags
 from ostensible.analysis.measure import measure
 from ostensible.analysis.replies import Reply
 from ostensible.code import sandbox
@@ -408,6 +408,15 @@ def test_without_ray_a_sweep_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackage, match="pip install"):
         execute.execute([], share=Share(), address=None, retries=0, say=print)
+
+
+def test_where_ray_is_missing_nothing_of_a_sweep_is_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeds.toml").write_text(SWEEP)
+    with pytest.raises(MissingPackage, match="pip install"):
+        cli.sweep(tmp_path / "seeds.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["seeds.toml"]
 
 
 @pytest.mark.parametrize(("share", "retries"), [(Share(0), 0), (Share(1, -1.0), 0), (Share(), -1)])

@@ -454,7 +454,8 @@ def sweep(
         return
     share = execute.Share(cpus_per_run, gpus_per_run)
     pool = partial(execute.execute, share=share, address=address, retries=retries, say=say)
-    outcomes = conduct.conduct(planned, folder, pool=pool, say=say)
+    ready = partial(execute.check, share, retries)
+    outcomes = conduct.conduct(planned, folder, pool=pool, ready=ready, say=say)
     print(f"\nPage:  {folder / 'sweep.html'}\nTable: {folder / 'sweep.csv'}")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise SystemExit(1)

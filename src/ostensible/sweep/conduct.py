@@ -32,13 +32,16 @@ def states(plan: Plan, folder: Path) -> dict[str, State]:
     return found
 
 
-def conduct(plan: Plan, folder: Path, *, pool: Pool, say: Callable[[str], None]) -> list[Outcome]:
+def conduct(
+    plan: Plan, folder: Path, *, pool: Pool, ready: Callable[[], None] = lambda: None, say: Callable[[str], None]
+) -> list[Outcome]:
     """Do what is not done of a sweep, then write `sweep.csv` and `sweep.html`.
 
     Args:
         plan: The runs.
         folder: Of the sweep; each run has its own in it, and its output in `logs/`. May exist.
         pool: Does runs.
+        ready: Raises an error where the pool cannot; asked before anything is written, if there is a run to do.
         say: Told one line at a time what happens.
 
     Returns:
@@ -46,10 +49,12 @@ def conduct(plan: Plan, folder: Path, *, pool: Pool, say: Callable[[str], None])
 
     Raises:
         RunConflict: Another sweep works in the folder, or a run's folder was made with other settings.
-        OstensibleError: As `states`.
+        OstensibleError: As `states`, or as `ready`.
     """
     found = states(plan, folder)
     left = [run for run in plan.runs if found[run.name] != "done"]
+    if left:
+        ready()
     say(f"{len(plan.runs)} runs in {folder}: {len(plan.runs) - len(left)} done before, {len(left)} to do")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
