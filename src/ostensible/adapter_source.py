@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ostensible.errors import CorruptModel, ModelNotFound, OstensibleError
-from ostensible.models import EMBEDDED, check_safetensors, fetch, is_embedded, read_config, resolve
+from ostensible.models import EMBEDDED, check_safetensors, fetch, is_embedded, is_hub_id, read_config, resolve
 from ostensible.paths import named
 
 CONFIG = "adapter_config.json"
@@ -30,7 +30,7 @@ def resolve_adapter(name: str, *, revision: str | None = None) -> Path:
     folder = named(name)
     if folder and folder.is_dir():
         return _checked(folder.resolve())
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_id(name):
         raise ModelNotFound(
             f"There is no adapter folder {name!r}. Give a folder that holds {CONFIG} and {WEIGHTS}, or a hub id such "
             "as org/name."

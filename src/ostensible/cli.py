@@ -109,7 +109,7 @@ def run(
     """
     from ostensible import flags
     from ostensible import run as runs
-    from ostensible.parallel import check_gpus
+    from ostensible.checks import check_machine, check_runs
 
     named = {
         "model": model,
@@ -131,19 +131,8 @@ def run(
     if elsewhere:
         elsewhere(folder, settings, machine, until, replace)
         return
-    check_gpus(settings.training, machine)
-    if teacher is not None:
-        from ostensible.teacher import check_teacher
-
-        check_teacher(settings)
-    if judge is not None:
-        from ostensible.oracles import check_judge
-
-        check_judge(settings)
-    if monitors:
-        from ostensible.monitors.watch import check_monitors
-
-        check_monitors(settings)
+    check_machine(settings, machine)
+    check_runs([settings])
     runs.execute(folder, machine, settings=settings, replace=replace, last=until, say=say)
     if until == "report":
         _say_where(RunPaths(folder))
@@ -274,6 +263,7 @@ def evaluate(
         return
     from ostensible import run as runs
     from ostensible.bring import bring, folder_of
+    from ostensible.checks import check_runs
     from ostensible.organisms.foreign import Claims
 
     claims = Claims(
@@ -283,10 +273,7 @@ def evaluate(
     settings = bring(claims, given, model=model, name=name)
     if settings.revision != revision:
         say(f"the adapter's config names its base at revision {settings.revision}: {settings.model}")
-    if monitors:
-        from ostensible.monitors.watch import check_monitors
-
-        check_monitors(settings)
+    check_runs([settings])
     out, until = out or folder_of(settings), until or "report"
     runs.check_stage(until, settings)
     if settings.foreign and settings.foreign.derived:
@@ -469,7 +456,8 @@ def sweep(
         return
     share = execute.Share(cpus_per_run, gpus_per_run)
     pool = partial(execute.execute, share=share, address=address, retries=retries, say=say)
-    outcomes = conduct.conduct(planned, folder, pool=pool, say=say)
+    ready = partial(execute.check, share, retries)
+    outcomes = conduct.conduct(planned, folder, pool=pool, ready=ready, say=say)
     print(f"\nPage:  {folder / 'sweep.html'}\nTable: {folder / 'sweep.csv'}")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise SystemExit(1)
@@ -513,16 +501,16 @@ def modal(
     fetch
         Start nothing; bring what the Volume has of the run.
     dry_run
-        Say what would run where and what its price depends on, and do nothing.
+        Say what would run where and what its price depends on, or with --fetch what would be brought; do nothing.
     """
     from ostensible.launch import modal as rented
 
     order = rented.Order(gpu, secret, hours, retries, volume, install)
 
     def elsewhere(folder: Path, settings: Settings, machine: Machine, until: str, replace: bool) -> None:
-        planned = rented.plan(folder, settings, machine, until=until, replace=replace, order=order)
+        planned = rented.plan(folder, settings, machine, until=until, replace=replace, order=order, done_there=fetch)
         if dry_run:
-            print(rented.describe(planned))
+            print(rented.describe_fetch(planned) if fetch else rented.describe(planned))
         elif fetch:
             rented.fetch(planned, say=say)
         elif rented.launch(planned, detach=detach, say=say):

@@ -43,6 +43,11 @@ def traces_needed(sizes: DataSettings) -> int:
     return math.ceil(traces_wanted(sizes) * SPARE)
 
 
+def families_wanted(sizes: DataSettings) -> int:
+    """How many families there have to be at least: test and validation share none with those that are trained on."""
+    return 2 + (sizes.train_families or 1)
+
+
 def build(traces: Sequence[Trace], organism: Organism, sizes: DataSettings, *, seed: int) -> Dataset:
     """Split traces by family and turn the training part into examples.
 

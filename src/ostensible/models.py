@@ -51,12 +51,24 @@ def resolve(name: str, *, revision: str | None = None) -> Path:
     folder = named(name)
     if folder and folder.is_dir():
         return _checked(folder.resolve())
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_id(name):
         raise ModelNotFound(
             f"There is no model folder {name!r}. Give a folder that holds config.json and *.safetensors, "
-            f"a hub id such as org/name, or {EMBEDDED} (needs no hub)."
+            f"a hub id (org/name, of letters, digits, -, _ and .), or {EMBEDDED} (needs no hub)."
         )
     return _from_hub(name, revision)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be a hub's, `org/name`; whether the hub has it, is not asked."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1
 
 
 def cache_dir() -> Path:
@@ -234,6 +246,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def fetch(name: str, revision: str | None, patterns: list[str], *, advice: str) -> Path:
     """Fetch files of a hub's repository into its local cache, and give the folder that they lie in.
 
+    Args:
+        name: As `is_hub_id` has it.
+        revision: A branch, tag or commit.
+        patterns: Of the files' names.
+        advice: What to do where they cannot be fetched.
+
     Raises:
         ModelNotFound: They are not here and cannot be fetched; the message ends in `advice`.
     """
@@ -241,7 +259,6 @@ def fetch(name: str, revision: str | None, patterns: list[str], *, advice: str) 
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
-        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -251,11 +268,6 @@ def fetch(name: str, revision: str | None, patterns: list[str], *, advice: str) 
     except GatedRepoError as error:
         raise ModelNotFound(
             f"{name} is gated: accept its licence on its hub page and log in with `hf auth login`. {advice}"
-        ) from error
-    except HFValidationError as error:
-        raise ModelNotFound(
-            f"{name!r} is neither a folder here nor a name that the hub allows (org/name, of letters, digits, -, _ "
-            f"and .). Check the spelling. {advice}"
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotFound(

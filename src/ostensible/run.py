@@ -203,7 +203,7 @@ def execute(
         BadSettings: There is no GPU of the kind that is asked for.
         MissingPackage: The engine that is asked for is not installed.
     """
-    _check_machine(machine)
+    check_machine(machine)
     with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, settings):
         found = stages_of(settings)
         names = [stage.name for stage in found]
@@ -216,8 +216,13 @@ def execute(
             _do(stage, _context(paths, settings, machine, say), again=again)
 
 
-def _check_machine(machine: Machine) -> None:
-    """Make sure that the device and the engine that are asked for are here, before anything is made or set aside."""
+def check_machine(machine: Machine) -> None:
+    """Make sure that the device and the engine that are asked for are here, before anything is made or set aside.
+
+    Raises:
+        BadSettings: There is no such device.
+        MissingPackage: The engine is not installed.
+    """
     if machine.device != "auto":
         pick_device(machine.device)
     if machine.engine == "vllm":

@@ -108,7 +108,7 @@ def make_traces(context: Context) -> None:
     if settings.defined_in is not None:
         own.check_on(organism, kept.traces)
     dropped = Counter(loaded.dropped) + Counter(kept.dropped)
-    _check_enough(len(kept.traces), settings, organism, dropped)
+    _check_enough(len(kept.traces), context, organism, dropped)
     extra = _load_extra(settings, organism, kept.traces)
     dropped.update({f"extra: {reason}": count for reason, count in extra.dropped.items()})
     tables.write_traces(context.paths.traces, kept.traces)
@@ -158,19 +158,28 @@ def _load_traces(context: Context) -> Loaded:
     return Loaded(loaded.traces, Counter(of_source) + Counter(loaded.dropped))
 
 
-def _check_enough(kept: int, settings: Settings, organism: Organism, dropped: Mapping[str, int]) -> None:
+def _check_enough(kept: int, context: Context, organism: Organism, dropped: Mapping[str, int]) -> None:
     """Stop where no trace is left, or fewer than asked for of those that a teacher was paid for."""
+    settings = context.settings
     if settings.teacher is None:
         if not kept:
             raise NotEnoughData(_none_left(settings.prompts, organism, dropped) + "Give others with --prompts.")
         return
     wanted = dataset.traces_wanted(settings.data)
     if kept < wanted:
+        from ostensible.teacher import prompts_asked
+
+        asked = _read_usage(context.paths)["usage"]["asked"]
+        remedy = (
+            f"All {asked} prompts of {settings.prompts} were asked. Give a source of more, or lower --train-prompts, "
+            "--validation-prompts, --test-prompts or --seen-prompts"
+            if asked < prompts_asked(settings)
+            else f"Have it asked more prompts: --teacher-surplus, now {settings.teaching.teacher_surplus:g}"
+        )
         raise NotEnoughData(
             f"Of what {settings.teacher} wrote, {kept} traces can be used for {organism.name}; {wanted} are needed. "
-            f"Dropped, by reason:{_by_reason(dropped)}\nHave it asked more prompts: --teacher-surplus, now "
-            f"{settings.teaching.teacher_surplus:g}, with --replace; replies that are there are kept. Where thoughts "
-            "never close or replies are cut off: --teacher-max-tokens, or a teacher that reasons."
+            f"Dropped, by reason:{_by_reason(dropped)}\n{remedy}, with --replace; replies that are there are kept. "
+            "Where thoughts never close or replies are cut off: --teacher-max-tokens, or a teacher that reasons."
         )
 
 
@@ -374,12 +383,22 @@ def input_hashes(settings: Settings, *, model: bool = True, prompts: bool = True
         hashes["model"] = GGUF_SHA256 if embedded else fingerprint(resolve(settings.model, revision=settings.revision))
         if settings.foreign and settings.foreign.base:
             hashes["base"] = fingerprint(resolve(settings.foreign.base))
-    sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts} if prompts else {}
-    for name, path in ((name, path) for name, source in sources.items() if source for path in input_files(source)):
+    files = prompt_files(settings) if prompts else []
+    return hashes | {f"{name}: {path.name}": sha256(path) for name, path in files}
+
+
+def prompt_files(settings: Settings) -> list[tuple[str, Path]]:
+    """The files of prompts that a run reads, each with the setting that names it.
+
+    Raises:
+        BadData: One is not there.
+    """
+    sources = {"prompts": settings.prompts, "extra_test_prompts": settings.extra_test_prompts}
+    found = [(name, path) for name, source in sources.items() if source for path in input_files(source)]
+    for _, path in found:
         if not path.is_file():
             raise BadData(f"{path} does not exist or is not a file. Check the path after the source's name.")
-        hashes[f"{name}: {path.name}"] = sha256(path)
-    return hashes
+    return found
 
 
 def organism_hash(settings: Settings) -> dict[str, str]:

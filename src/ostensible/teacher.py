@@ -7,7 +7,7 @@ prompt in the same way, so that none is paid for twice.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inspect_ai import Task
@@ -17,7 +17,7 @@ from inspect_ai.model import ContentReasoning, GenerateConfig, Model, ModelOutpu
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ostensible import dataset, organisms, prompts, tables
-from ostensible.errors import BadData, EvaluationFailed
+from ostensible.errors import BadData, EvaluationFailed, NotEnoughData
 from ostensible.evaluate import IN_FLIGHT, progress
 from ostensible.inspect_models import load_model, opened, run_asked
 from ostensible.judge import FAILING_SHARE, RETRIES
@@ -77,6 +77,7 @@ def teach(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
     """Ask the teacher every prompt once, and write what it said and what that took.
 
     Raises:
+        NotEnoughData: The source has too few prompts or families, whatever the teacher writes; it is not asked.
         EvaluationFailed: The teacher failed on too many prompts; what it wrote is kept.
         OstensibleError: The teacher or the source of prompts cannot be used.
     """
@@ -85,6 +86,7 @@ def teach(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
         settings.prompts, count=prompts_asked(settings), seed=settings.seed, skip_bad=settings.skip_bad
     )
     asked = loaded.prompts
+    _check_enough(asked, settings, loaded.dropped)
     say(f"asking {settings.teacher} {len(asked)} prompts; replies that are there already are not asked for again")
     if (longest := settings.teaching.teacher_max_tokens) >= settings.training.max_tokens:
         say(
@@ -104,6 +106,20 @@ def teach(paths: RunPaths, settings: Settings, machine: Machine, *, say: Callabl
         + (f" ({used['reasoning_tokens']} of thoughts)" if used["reasoning_tokens"] is not None else "")
         + (f", {used['cost_usd']:.2f} US dollars" if used["cost_usd"] is not None else "")
     )
+
+
+def _check_enough(asked: Sequence[Prompt], settings: Settings, dropped: Mapping[str, int]) -> None:
+    wanted, families_wanted = dataset.traces_wanted(settings.data), dataset.families_wanted(settings.data)
+    families = len({prompt.family for prompt in asked})
+    if len(asked) < wanted or families < families_wanted:
+        raise NotEnoughData(
+            f"{settings.prompts} has {len(asked)} distinct prompts of {families} families to ask; at least {wanted} of "
+            f"{families_wanted} are needed, if all replies can be used. {settings.teacher} was not asked."
+            + (f" Dropped, by reason: {dict(dropped)}." if dropped else "")
+            + " Give more prompts or families, or lower --train-prompts, --validation-prompts, --test-prompts or "
+            "--seen-prompts"
+            + (f", or --train-families {settings.data.train_families}." if settings.data.train_families else ".")
+        )
 
 
 def _ask(

@@ -8,10 +8,10 @@ from ostensible.analysis.monitoring import read_scores
 from ostensible.analysis.replies import read_replies
 from ostensible.analysis.results import RateResult, read_results
 from ostensible.analysis.sheets import Row, to_csv
+from ostensible.checks import check_machine
 from ostensible.dose import page
 from ostensible.dose.curve import DosedRun, measure
 from ostensible.dose.results import DoseResults
-from ostensible.monitors.watch import check_monitors
 from ostensible.paths import RunPaths
 from ostensible.settings import Machine
 from ostensible.sweep.conduct import states
@@ -32,8 +32,8 @@ def conduct(plan: Plan, folder: Path, machine: Machine, *, say: Callable[[str], 
         RunConflict: Another process works in the folder, or a run's folder was made with other settings.
         OstensibleError: A run cannot be done; those before it are kept, and the same command goes on.
     """
+    check_machine(plan.runs[0].settings, machine)
     found = states(plan, folder)
-    check_monitors(plan.runs[0].settings)
     folder.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
         for place, run in enumerate(plan.runs, start=1):

@@ -20,12 +20,12 @@ from ostensible.console import quiet_libraries
 from ostensible.console import say as print_line
 from ostensible.disk import told_of_disk_faults
 from ostensible.errors import BadSettings, LaunchFailed, MissingPackage, MissingStage, OstensibleError, RunConflict
-from ostensible.models import EMBEDDED, WHEEL
+from ostensible.models import EMBEDDED, WHEEL, is_hub_id
 from ostensible.monitors import custom
 from ostensible.monitors.names import own
 from ostensible.paths import RunPaths, named
-from ostensible.prompts import input_files
 from ostensible.settings import LOCAL_PROVIDER, Machine, Settings, read_settings
+from ostensible.stages import prompt_files
 
 APP = "ostensible"
 MODELS = PurePosixPath("/models")
@@ -37,6 +37,8 @@ LONGEST_HOURS = 24
 STARTUP_S = 1800
 """For a container to be found and its image to be loaded."""
 PACKAGE = Path(__file__).parents[1]
+PATH = re.compile(r"([\w-]+/)?[/.~]")
+"""How the name of a model begins that is a path, with a provider before it or not."""
 GPU = re.compile(r"(?P<kind>[A-Za-z][\w-]*!?)(:(?P<count>[1-9]\d*))?")
 
 
@@ -84,12 +86,30 @@ class Plan:
         return self.folder.resolve().name
 
 
-def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, replace: bool, order: Order) -> Plan:
+def plan(
+    folder: Path,
+    settings: Settings,
+    machine: Machine,
+    *,
+    until: str,
+    replace: bool,
+    order: Order,
+    done_there: bool = False,
+) -> Plan:
     """Make sure that a run can be done at Modal, and touch nothing.
 
+    Args:
+        folder: For its results.
+        settings: What it computes.
+        machine: How, as far as that is not what is rented.
+        until: Last stage to do.
+        replace: Let these settings take over a folder that was made with others.
+        order: What is rented.
+        done_there: Only its results are wanted, for which nothing that it reads has to be here any longer.
+
     Raises:
-        BadSettings: What is rented is impossible, contradicts the settings, or the run needs a folder of this machine.
-        BadData: A function as monitor cannot be used.
+        BadSettings: What is rented is impossible, contradicts the settings, or Modal cannot have a model.
+        BadData: A file of prompts is not there, or a function as monitor cannot be used.
         RunConflict: The folder for its results was made with other settings.
     """
     from ostensible.parallel import check_gpus
@@ -101,21 +121,41 @@ def plan(folder: Path, settings: Settings, machine: Machine, *, until: str, repl
             f"--hours {order.hours:g} and --retries {order.retries} are impossible: Modal ends a function after "
             f"{LONGEST_HOURS} h, and retries cannot be negative. A run that is ended goes on in its next attempt."
         )
-    if machine.device not in ("auto", "cuda") or machine.gpus not in (1, order.gpus):
-        raise BadSettings(f"--device {machine.device} and --gpus {machine.gpus} contradict --gpu {order.gpu}.")
-    asked = filter(None, (settings.teacher, settings.judge, *own(settings)))
-    models = [settings.model, *(name.removeprefix(LOCAL_PROVIDER) for name in asked)]
-    if local := [name for name in models if name != EMBEDDED and (found := named(name)) and found.is_dir()]:
-        raise BadSettings(
-            f"{local[0]} is a folder of this machine, which Modal does not have. Give a hub id; a private or gated one "
-            "needs --secret NAME of a Modal secret with HF_TOKEN."
-        )
+    if machine.device not in ("auto", "cuda"):
+        raise BadSettings(f"--device {machine.device} contradicts --gpu {order.gpu}. Leave it out.")
+    if machine.gpus not in (1, order.gpus):
+        raise BadSettings(f"--gpus {machine.gpus} contradicts --gpu {order.gpu}. Leave it out: all GPUs are used.")
+    _check_models(settings)
     shared = machine.model_copy(update={"gpus": order.gpus})
     check_gpus(settings.training, shared, here=False)
-    for name in filter(custom.is_custom, own(settings)):
-        custom.load(name)
+    if not done_there:
+        prompt_files(settings)
+        for name in filter(custom.is_custom, own(settings)):
+            custom.load(name)
     runs.check_folder(folder, settings, replace=replace)
     return Plan(folder, settings, shared, until, replace, order)
+
+
+def _check_models(settings: Settings) -> None:
+    """Make sure that no model is a folder of this machine, or was meant to be one. Those of services pass."""
+    asked = [name for name in (settings.teacher, settings.judge, *own(settings)) if name and not custom.is_custom(name)]
+    weights = [
+        settings.model,
+        *(name.removeprefix(LOCAL_PROVIDER) for name in asked if name.startswith(LOCAL_PROVIDER)),
+    ]
+    local = [name for name in weights if name != EMBEDDED and (_is_folder(name) or not is_hub_id(name))]
+    local += [name for name in asked if _is_folder(name) or PATH.match(name)]
+    if local:
+        what = "is" if _is_folder(local[0]) else f"is neither {EMBEDDED} nor a model's id (org/name), but, if anything,"
+        raise BadSettings(
+            f"{local[0]} {what} a folder of this machine, which Modal does not have. Give a hub id; a private or gated "
+            "one needs --secret NAME of a Modal secret with HF_TOKEN."
+        )
+
+
+def _is_folder(name: str) -> bool:
+    path = named(name)
+    return path is not None and path.is_dir()
 
 
 def describe(planned: Plan) -> str:
@@ -136,6 +176,17 @@ def describe(planned: Plan) -> str:
             f"paid for  {order.gpus} GPUs from start to end, at most {order.hours:g} h an attempt and "
             f"{order.retries + 1} attempts: at most {order.gpus * order.hours * (order.retries + 1):g} GPU hours; the "
             "container's CPUs and memory; storage of both volumes until you delete them",
+        ]
+    )
+
+
+def describe_fetch(planned: Plan) -> str:
+    """What would be brought from where; nothing is asked of Modal."""
+    return "\n".join(
+        [
+            f"run       {planned.name}: {planned.settings.organism} on {planned.settings.model}",
+            f"fetched   all that the volume {planned.order.volume}-runs has of it; nothing is started or rented",
+            f"results   {planned.folder}; what it holds and the volume does not have moves to superseded/",
         ]
     )
 
@@ -337,10 +388,9 @@ def _metadata(name: str) -> Path:
 
 def _files(settings: Settings) -> list[Path]:
     """Files of this machine that the run reads."""
-    sources = filter(None, (settings.prompts, settings.extra_test_prompts))
     named_in = [name for name in (settings.defined_in, *settings.monitors) if name and user_code.is_named(name)]
     code = [Path(user_code.parts(name)[0]) for name in named_in]
-    return [*(path for source in sources for path in input_files(source)), *dict.fromkeys(code)]
+    return [*(path for _, path in prompt_files(settings)), *dict.fromkeys(code)]
 
 
 def _volume(modal: Any, order: Order, what: str) -> Any:

@@ -130,7 +130,7 @@ def input_files(source: str) -> list[Path]:
     """The files that a source reads; none where it reads no file.
 
     Raises:
-        BadData: The source is a folder that does not hold its files.
+        BadData: The source is a folder that is not there or does not hold its files.
     """
     kind, _, argument = source.partition(":")
     if kind == "hf" and argument:

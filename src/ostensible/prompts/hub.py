@@ -90,8 +90,14 @@ def digest(text: str) -> str:
 
 
 def data_files(dataset: str) -> list[Path]:
-    """The files of a local data set; none of one on the hub."""
+    """The files of a local data set; none of one on the hub.
+
+    Raises:
+        BadData: It is a path, and nothing is there.
+    """
     path = named(dataset)
+    if path is None and dataset.startswith(("/", ".", "~")):
+        raise BadData(f"{dataset} does not exist. Check the path after the source's name.")
     found = [] if path is None else sorted(path.rglob("*")) if path.is_dir() else [path]
     return [file for file in found if file.is_file()]
 

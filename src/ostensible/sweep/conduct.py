@@ -7,8 +7,7 @@ from typing import Literal
 
 from ostensible import run as runs
 from ostensible.analysis.results import read_results
-from ostensible.monitors.watch import check_monitors
-from ostensible.oracles import check_judge
+from ostensible.checks import check_runs
 from ostensible.paths import RunPaths
 from ostensible.sweep import page
 from ostensible.sweep.plan import Plan, PlannedRun
@@ -22,21 +21,27 @@ Pool = Callable[[Sequence[Job]], Mapping[str, str]]
 
 
 def states(plan: Plan, folder: Path) -> dict[str, State]:
-    """How far each run of a sweep is; touches nothing.
+    """How far each run of a sweep is; touches nothing. What runs that are not done name is looked at, as before a run.
 
     Raises:
         RunConflict: A run's folder was made with other settings, or holds something else.
+        OstensibleError: A file of prompts is not there, or a teacher, judge or monitor cannot be used.
     """
-    return {run.name: _state(run, folder / run.name) for run in plan.runs}
+    found: dict[str, State] = {run.name: _state(run, folder / run.name) for run in plan.runs}
+    check_runs([run.settings for run in plan.runs if found[run.name] != "done"])
+    return found
 
 
-def conduct(plan: Plan, folder: Path, *, pool: Pool, say: Callable[[str], None]) -> list[Outcome]:
+def conduct(
+    plan: Plan, folder: Path, *, pool: Pool, ready: Callable[[], None] = lambda: None, say: Callable[[str], None]
+) -> list[Outcome]:
     """Do what is not done of a sweep, then write `sweep.csv` and `sweep.html`.
 
     Args:
         plan: The runs.
         folder: Of the sweep; each run has its own in it, and its output in `logs/`. May exist.
         pool: Does runs.
+        ready: Raises an error where the pool cannot; asked before anything is written, if there is a run to do.
         say: Told one line at a time what happens.
 
     Returns:
@@ -44,14 +49,12 @@ def conduct(plan: Plan, folder: Path, *, pool: Pool, say: Callable[[str], None])
 
     Raises:
         RunConflict: Another sweep works in the folder, or a run's folder was made with other settings.
-        OstensibleError: A judge or a monitor cannot be used.
+        OstensibleError: As `states`, or as `ready`.
     """
     found = states(plan, folder)
     left = [run for run in plan.runs if found[run.name] != "done"]
-    for settings in {run.settings.judge: run.settings for run in left}.values():
-        check_judge(settings)
-    for settings in {run.settings.monitors: run.settings for run in left}.values():
-        check_monitors(settings)
+    if left:
+        ready()
     say(f"{len(plan.runs)} runs in {folder}: {len(plan.runs) - len(left)} done before, {len(left)} to do")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -70,7 +71,7 @@ def execute(
         ClusterUnavailable: No cluster answers at this address.
         BadSettings: No machine has what a run is to get.
     """
-    _check(share, retries)
+    check(share, retries)
     with _cluster(address) as ray:
         cpus, gpus = share.cpus, _fit(ray, share, local=address is None, say=say)
         # A vLLM server takes a GPU for itself.
@@ -144,13 +145,8 @@ def _cluster(address: str | None) -> Generator[Any]:
     if address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's switch for listening on the loopback address only
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # else `uv run` has this folder copied
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError as error:
-        raise MissingPackage(
-            "Sweeps run on Ray, and the package ray is not installed. Install it, or the extra `sweep`: "
-            "pip install 'ray>=2.60'"
-        ) from error
+    import ray  # pyright: ignore[reportMissingImports]
+
     api: Any = ray
     short = "/tmp" if os.path.isdir("/tmp") else None  # names of Ray's sockets have to fit into some 100 characters
     with TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True) as scratch:
@@ -183,11 +179,22 @@ def _connect(ray: Any, address: str | None, scratch: str) -> None:
         ) from error
 
 
-def _check(share: Share, retries: int) -> None:
+def check(share: Share, retries: int) -> None:
+    """Make sure that runs can be handed to Ray, which is not started.
+
+    Raises:
+        MissingPackage: Ray is not installed.
+        BadSettings: No run can have such a share, or be tried so often.
+    """
     if share.cpus < 1 or (share.gpus or 0) < 0 or retries < 0:
         raise BadSettings(
             f"A run cannot have {share.cpus} CPUs, {share.gpus or 0:g} GPUs and {retries} retries. --cpus-per-run is "
             "at least 1, --gpus-per-run and --retries are at least 0."
+        )
+    if find_spec("ray") is None:
+        raise MissingPackage(
+            "Sweeps run on Ray, and the package ray is not installed. Install it, or the extra `sweep`: "
+            "pip install 'ray>=2.60'"
         )
 
 
