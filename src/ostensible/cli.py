@@ -1,5 +1,6 @@
 """The command line: parse, call one function, say where the result is."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -716,7 +717,8 @@ def _given(named: Mapping[str, object], *parts: Frozen) -> dict[str, object]:
 
 
 def _say_where(paths: RunPaths) -> None:
-    print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
+    logs = shlex.quote(str(paths.logs))
+    print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {logs}")
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
@@ -735,7 +737,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
-        command = " ".join(["ostensible", *sys.argv[1:]])
+        command = shlex.join(["ostensible", *sys.argv[1:]])
         print(f"\nstopped; nothing is lost. Go on with the same command:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
