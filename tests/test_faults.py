@@ -23,7 +23,15 @@ from ostensible.analysis.results import Results, read_results
 from ostensible.chat.session import opened
 from ostensible.disk import told_of_disk_faults
 from ostensible.engines.adapters import read_lora
-from ostensible.errors import CannotWrite, CorruptRun, EvaluationFailed, OstensibleError, StaleRun
+from ostensible.errors import (
+    CannotWrite,
+    CorruptRun,
+    EvaluationFailed,
+    MissingStage,
+    ModelNotFound,
+    OstensibleError,
+    StaleRun,
+)
 from ostensible.evaluate import run_tasks
 from ostensible.models import load_tokenizer, resolve
 from ostensible.paths import RunPaths
@@ -130,6 +138,20 @@ def test_a_damaged_file_is_one_clear_error_and_no_traceback(folder, damaged, nam
             assert path.parent.name in str(found), how  # says which
         else:
             assert (how, repr(found)) == ("a flipped bit", whole)  # in what no reader uses; hashes see it
+
+
+@pytest.mark.parametrize(
+    ("read", "error", "told"),
+    [
+        (lambda paths: read_lora(paths.adapter), ModelNotFound, r"adapter is no adapter.*ostensible train"),
+        (lambda paths: tables.read_test_prompts(paths), MissingStage, r"no test prompts yet.*ostensible dataset"),
+        (lambda paths: tables.read_examples(paths.train), MissingStage, r"There is no .*train\.parquet"),
+    ],
+)
+def test_what_is_missing_is_not_called_damaged(tmp_path, read, error, told):
+    with pytest.raises(error, match=told) as caught:
+        read(RunPaths(tmp_path / "run"))
+    assert "damaged" not in str(caught.value)
 
 
 def chat_with(paths):
