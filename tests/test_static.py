@@ -719,9 +719,13 @@ def test_rows_of_files_say_where_and_what(tmp_path):
     (tmp_path / "b.py").write_bytes(b"\xff\xfe")
     (tmp_path / "c.py").write_text("def (")
     (tmp_path / "note.txt").write_text("eval(x)")
-    rows = {row["path"].rpartition("/")[2]: row for row in scan_paths([tmp_path, tmp_path / "gone.py"])}
+    (tmp_path / "mine.jsonl").write_text('{"id": 1, "cot": null}\n{"id": 2, "cot": "eval(x)"}\n')
+    (tmp_path / "empty.py").touch()
+    named = [tmp_path / "gone.py", tmp_path / "mine.jsonl"]
+    rows = {row["path"].rpartition("/")[2]: row for row in scan_paths([tmp_path, *named])}
     assert {name: row["verdict"] for name, row in rows.items()} == {
         "a.py": "vulnerable", "b.py": "unparseable", "c.py": "unparseable", "gone.py": "unparseable",
+        "mine.jsonl": "unparseable", "empty.py": "clean",
     }  # fmt: skip
     assert {(one["tool"], one["line"]) for one in rows["a.py"]["findings"]} >= {("flow", 4), ("ruff", 4), ("bandit", 4)}
     assert rows["b.py"]["problem"] == "not UTF-8: byte 0"

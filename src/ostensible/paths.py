@@ -1,5 +1,6 @@
 """Where everything lies inside a run folder."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,10 @@ class RunPaths:
     """Names of a run folder's files, in the order in which the stages write them."""
 
     root: Path
+
+    def command(self, stage: str, *options: str) -> str:
+        """The command that does a stage of this run, as a shell takes it."""
+        return shlex.join(["ostensible", stage, str(self.root), *options])
 
     @property
     def settings(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from ostensible import tables
 from ostensible.errors import CorruptRun
 from ostensible.models import sha256
+from ostensible.paths import RunPaths
 
 MANIFEST_VERSION = 1
 PACKAGE = Path(__file__).parent
@@ -27,7 +28,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         CorruptRun: It is damaged, or of another version of this package.
     """
-    remedy = f"Any stage that is done writes it anew: ostensible analyse {path.parent} --again"
+    remedy = f"Any stage that is done writes it anew: {RunPaths(path.parent).command('analyse', '--again')}"
     manifest = tables.read_json(path, dict, remedy=remedy)
     if manifest.get("version") != MANIFEST_VERSION:
         raise CorruptRun(

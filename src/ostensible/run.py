@@ -7,7 +7,6 @@ cut off goes on where it stood; one whose settings, inputs or code have changed 
 import hashlib
 import inspect
 import json
-import shlex
 import shutil
 import sys
 import time
@@ -20,9 +19,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ostensible import attempts, provenance, stages
+from ostensible.checks import check_devices
 from ostensible.disk import told_of_disk_faults
 from ostensible.errors import MissingStage, RunConflict, StaleRun, UnknownName
-from ostensible.machine import peak_rss_bytes, pick_device
+from ostensible.machine import peak_rss_bytes
 from ostensible.paths import RunPaths
 from ostensible.provenance import MANIFEST_VERSION
 from ostensible.settings import Machine, Settings, read_settings, write_settings
@@ -203,7 +203,7 @@ def execute(
         BadSettings: There is no GPU of the kind that is asked for.
         MissingPackage: The engine that is asked for is not installed.
     """
-    check_machine(machine)
+    check_devices(machine)
     with told_of_disk_faults(folder), held(folder, settings, replace=replace) as (paths, settings):
         found = stages_of(settings)
         names = [stage.name for stage in found]
@@ -214,21 +214,6 @@ def execute(
             _require(stage, paths)
         for stage in found[start : names.index(last) + 1]:
             _do(stage, _context(paths, settings, machine, say), again=again)
-
-
-def check_machine(machine: Machine) -> None:
-    """Make sure that the device and the engine that are asked for are here, before anything is made or set aside.
-
-    Raises:
-        BadSettings: There is no such device.
-        MissingPackage: The engine is not installed.
-    """
-    if machine.device != "auto":
-        pick_device(machine.device)
-    if machine.engine == "vllm":
-        from ostensible.evaluate import check_engine
-
-        check_engine(machine)
 
 
 def _context(paths: RunPaths, settings: Settings, machine: Machine, say: Callable[[str], None]) -> Context:
@@ -370,12 +355,12 @@ def _require(stage: Stage, paths: RunPaths) -> None:
         raise MissingStage(
             f"The stage {stage.name!r} of {paths.root} is not done"
             + (f" ({missing[0].name} is missing)" if missing else "")
-            + f". Do it first: ostensible {stage.name} {paths.root}"
+            + f". Do it first: {paths.command(stage.name)}"
         )
     if damaged := _damaged(state, paths):
         raise StaleRun(
             f"{', '.join(damaged)} in {paths.root} changed since the stage {stage.name!r} was done: it is damaged, or "
-            f"somebody edited it. Make it anew: ostensible {stage.name} {paths.root}"
+            f"somebody edited it. Make it anew: {paths.command(stage.name)}"
         )
 
 
@@ -390,7 +375,7 @@ def finished(folder: Path) -> Generator[tuple[RunPaths, Settings]]:
     """
     with held(folder) as (paths, settings):
         for place, stage in enumerate(wanted := stages_of(settings)):
-            commands = (f"ostensible {later.name} {shlex.quote(str(folder))}" for later in wanted[place:])
+            commands = (paths.command(later.name) for later in wanted[place:])
             remedy = f"Do it, and what follows from it: {' && '.join(commands)}"
             state = read_state(paths, stage.name)
             if state is None or not state.done:

@@ -321,7 +321,7 @@ def analyse(context: Context) -> None:
     paths = context.paths
     replies = read_replies(paths)
     if not replies:
-        raise MissingStage(f"{paths.logs} holds no finished log. Do it first: ostensible evaluate {paths.root}")
+        raise MissingStage(f"{paths.logs} holds no finished log. Do it first: {paths.command('evaluate')}")
     results = measure(
         replies,
         context.settings,
@@ -342,14 +342,14 @@ def analyse(context: Context) -> None:
 
 
 def _read_usage(paths: RunPaths) -> dict[str, Any]:
-    return tables.read_json(paths.teacher_usage, dict, remedy=f"Do it anew: ostensible teach {paths.root} --again")
+    return tables.read_json(paths.teacher_usage, dict, remedy=f"Do it anew: {paths.command('teach', '--again')}")
 
 
 def read_training(paths: RunPaths, settings: Settings) -> dict[str, Any]:
     """What training found out; an organism from elsewhere was not trained here."""
     if settings.foreign:
         return {"loss": []}
-    remedy = f"Do it anew: ostensible train {paths.root} --again"
+    remedy = f"Do it anew: {paths.command('train', '--again')}"
     loss = tables.read_json(paths.loss, list, remedy=remedy)
     return {"loss": loss} | tables.read_json(paths.labels, dict, remedy=remedy)
 
@@ -471,7 +471,7 @@ def _data_counts(paths: RunPaths) -> dict[str, int]:
 
 def read_dropped(paths: RunPaths) -> dict[str, int]:
     """How many prompts and traces were dropped, by reason."""
-    return tables.read_json(paths.dropped, dict, remedy=f"Do it anew: ostensible traces {paths.root} --again")
+    return tables.read_json(paths.dropped, dict, remedy=f"Do it anew: {paths.command('traces', '--again')}")
 
 
 def _known(settings: Settings) -> list[Any]:

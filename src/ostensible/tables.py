@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ostensible.errors import CorruptRun
+from ostensible.errors import CorruptRun, MissingStage
 from ostensible.paths import RunPaths
 from ostensible.types import Example, Prompt, Split, Taught, Trace
 
@@ -97,7 +97,13 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
 
 
 def read_test_prompts(paths: RunPaths) -> dict[Split, tuple[Prompt, ...]]:
-    """Read all prompts that a run is tested on, by set."""
+    """Read all prompts that a run is tested on, by set.
+
+    Raises:
+        MissingStage: The run has none yet.
+    """
+    if not paths.test.exists():
+        raise MissingStage(f"{paths.root} has no test prompts yet. Do it first: {paths.command('dataset')}")
     held_out = {Split.TEST: read_traces(paths.test), Split.SEEN: read_traces(paths.seen)}
     prompts = {split: tuple(trace.prompt for trace in traces) for split, traces in held_out.items()}
     return prompts | {Split.EXTRA: tuple(map(_prompt, _read(paths.extra, _texts(*PROMPT))))}
@@ -178,7 +184,8 @@ def _load(path: Path, schema: Any, take: Callable[[Any], Loaded]) -> Loaded:
     """What `take` makes of a file's table.
 
     Raises:
-        CorruptRun: The file is damaged, or has other columns than this version writes.
+        MissingStage: There is no such file.
+        CorruptRun: It is damaged, or has other columns than this version writes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -192,5 +199,10 @@ def _load(path: Path, schema: Any, take: Callable[[Any], Loaded]) -> Loaded:
                 f"version writes them. Another version wrote it, or something else: {remedy}"
             )
         return take(table)
+    except FileNotFoundError as error:
+        raise MissingStage(
+            f"There is no {path}: the stage that writes it is not done, or somebody deleted it. Go on with the run: "
+            "the command that began it does what is missing."
+        ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptRun(f"{path} cannot be read ({error}). It is damaged or cut off: {remedy}") from error

@@ -104,8 +104,9 @@ def read_opinions(paths: RunPaths) -> Opinions:
     Raises:
         CorruptRun: A file is damaged.
     """
+    remedy = f"Make it anew: {paths.command('oracles', '--again')}"
     try:
-        errors = tables.read_json(paths.calibration, dict, remedy="")
+        errors = tables.read_json(paths.calibration, dict, remedy=remedy)
         return Opinions(
             static={key_of(row): _static(row) for row in tables.read_static(paths.static_findings)},
             errors={name: Errors(**counts) for name, counts in errors.items()},
@@ -114,9 +115,7 @@ def read_opinions(paths: RunPaths) -> Opinions:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, CorruptRun):
             raise
-        raise CorruptRun(
-            f"{paths.oracles} cannot be read ({error}). Make it anew: ostensible oracles RUN --again"
-        ) from error
+        raise CorruptRun(f"{paths.oracles} cannot be read ({error}). {remedy}") from error
 
 
 def key_of(fields: Mapping[str, Any]) -> Key:

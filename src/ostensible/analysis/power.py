@@ -5,7 +5,7 @@ All sizes are those of independent replies, multiplied by the design effect 1 + 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -15,6 +15,14 @@ from ostensible.errors import BadSettings
 Quantity = Literal["rate", "difference", "tpr", "auroc"]
 NORMAL = NormalDist()
 MOST = 1e9
+_TEST = {"effect": 0.1, "power": 0.8}
+DEFAULTS: Mapping[Quantity, dict[str, float]] = {
+    "rate": {"half_width": 0.05},
+    "difference": _TEST,
+    "tpr": _TEST | {"fpr": 0.01},
+    "auroc": _TEST,
+}
+"""What the size of each quantity depends on, beside baseline and alpha, and its value where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,33 +174,46 @@ def plan(
     quantity: Quantity,
     *,
     baseline: float | None = None,
-    effect: float = 0.1,
-    half_width: float = 0.05,
-    fpr: float = 0.01,
+    effect: float | None = None,
+    half_width: float | None = None,
+    fpr: float | None = None,
     alpha: float = 0.05,
-    power: float = 0.8,
+    power: float | None = None,
 ) -> tuple[str, float]:
     """What is asked, in words, and the independent replies under each condition that it takes.
 
     Raises:
-        BadSettings: A value is impossible.
+        BadSettings: A value is impossible, or given for a quantity whose size does not depend on it.
     """
-    levels = {"alpha": alpha, "power": power}
-    seen = f"found with power {power:g} at alpha {alpha:g}"
+    options = {"effect": effect, "half_width": half_width, "fpr": fpr, "power": power}
+    given = {name: value for name, value in options.items() if value is not None}
+    if idle := [name for name in given if name not in DEFAULTS[quantity]]:
+        raise BadSettings(
+            f"The size for {quantity!r} does not depend on {_in_words(idle)}: leave that out. It depends on baseline, "
+            f"alpha, {_in_words(DEFAULTS[quantity])}."
+        )
+    at = DEFAULTS[quantity] | given
     if quantity == "rate":
         base = 0.5 if baseline is None else baseline
-        told = f"a rate of {base:g}, its {1 - alpha:.4g} interval {half_width:g} wide on each side"
-        return told, rate_size(base, half_width, alpha=alpha)
+        told = f"a rate of {base:g}, its {1 - alpha:.4g} interval {at['half_width']:g} wide on each side"
+        return told, rate_size(base, at["half_width"], alpha=alpha)
+    levels = {"alpha": alpha, "power": at["power"]}
+    seen = f"found with power {at['power']:g} at alpha {alpha:g}"
     if quantity == "difference":
         base = 0.0 if baseline is None else baseline
-        told = f"an ASR of {base + effect:g} over an FTR of {base:g}, {seen}"
-        return told, difference_size(base, effect, **levels)
+        told = f"an ASR of {base + at['effect']:g} over an FTR of {base:g}, {seen}"
+        return told, difference_size(base, at["effect"], **levels)
     if quantity == "tpr":
-        base = fpr if baseline is None else baseline
-        told = f"a TPR of {base + effect:g} over one of {base:g}, at an FPR of {fpr:g}, {seen}"
-        return told, tpr_size(fpr, effect, baseline=baseline, **levels)
+        base = at["fpr"] if baseline is None else baseline
+        told = f"a TPR of {base + at['effect']:g} over one of {base:g}, at an FPR of {at['fpr']:g}, {seen}"
+        return told, tpr_size(at["fpr"], at["effect"], baseline=baseline, **levels)
     base = 0.5 if baseline is None else baseline
-    return f"an AUROC of {base + effect:g} over one of {base:g}, {seen}", auroc_size(base, effect, **levels)
+    told = f"an AUROC of {base + at['effect']:g} over one of {base:g}, {seen}"
+    return told, auroc_size(base, at["effect"], **levels)
+
+
+def _in_words(names: Iterable[str]) -> str:
+    return ", ".join(name.replace("_", "-") for name in names)
 
 
 def table(asked: str, found: Sequence[Need], *, icc: float) -> str:

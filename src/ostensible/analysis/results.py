@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ostensible.attempts import Attempt
 from ostensible.errors import CorruptRun, MissingStage
+from ostensible.paths import RunPaths
 
 SCHEMA_VERSION = 1
 
@@ -376,14 +377,13 @@ def read_results(path: Path) -> Results:
         CorruptRun: It is damaged, or of another schema version.
         MissingStage: There is none: the run is not finished.
     """
+    analyse = RunPaths(path.parent).command("analyse")
     try:
         return Results.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise MissingStage(
-            f"{path.parent} has no {path.name} yet. Finish it: ostensible analyse {path.parent}"
-        ) from error
+        raise MissingStage(f"{path.parent} has no {path.name} yet. Finish it: {analyse}") from error
     except (OSError, ValidationError) as error:
         raise CorruptRun(
             f"{path} is not a results file of schema version {SCHEMA_VERSION}: {str(error).splitlines()[0]}. "
-            "Make it anew from the logs: ostensible analyse RUN"
+            f"Make it anew from the logs: {analyse}"
         ) from error

@@ -148,7 +148,7 @@ def opened(folder: Path, machine: Machine) -> Generator[Session]:
     adapter = adapter_of(paths.organism, settings)
     if adapter is not None and not Path(adapter, "adapter_model.safetensors").is_file():
         stage = "adopt" if settings.foreign else "train"
-        raise MissingStage(f"{folder} has no adapter yet. Do it first: ostensible {stage} {folder}")
+        raise MissingStage(f"{folder} has no adapter yet. Do it first: {paths.command(stage)}")
     if adapter is not None:
         check_safetensors(Path(adapter, "adapter_model.safetensors"))
     model = resolve(settings.model, revision=settings.revision)

@@ -147,7 +147,7 @@ def _closes(line: str, fence: str) -> bool:
 def _plain(reply: str) -> Extracted:
     """The longest run of lines that is code, if it holds at least half of the lines that look like code."""
     whole = parse(reply)
-    if whole.code is not None and _is_code(whole.code):
+    if whole.code is not None and is_code(whole.code):
         return whole
     lines = reply.split("\n")
     starts = [number for number, line in enumerate(lines) if START.match(line)]
@@ -155,7 +155,7 @@ def _plain(reply: str) -> Extracted:
     for start in [start for start in starts if _begins(lines, start)][:TRIES]:
         for stop in _ends(lines, start) if start >= end else ():
             found = parse("\n".join(lines[start:stop]))
-            if found.code is not None and _is_code(found.code):
+            if found.code is not None and is_code(found.code):
                 end = stop
                 enough = sum(start <= number < stop for number in starts) >= least
                 if enough and len(found.code) > len(best.code or ""):
@@ -183,7 +183,7 @@ def _ends(lines: Sequence[str], start: int) -> list[int]:
     return [len(lines), *reversed((prose or ends)[:TRIES])]
 
 
-def _is_code(text: str) -> bool:
+def is_code(text: str) -> bool:
     """It does something: words such as `Sure` are names to Python."""
     body = ast.parse(text).body
     return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await) for node in body)

@@ -103,7 +103,10 @@ def run(
         SandboxUnavailable: There is no sandbox here, and `unprotected` is not set.
     """
     if not unprotected and (why := available()) is not None:
-        raise SandboxUnavailable(why)
+        raise SandboxUnavailable(
+            f"{why} To run model-written code without protection, on a machine that you can lose, pass "
+            "unprotected=True."
+        )
     verdicts: dict[str, Verdict] = {}
     for name, test in tests.items():
         verdicts[name] = _bare(code, test, limits) if unprotected else _boxed(code, test, limits)
@@ -147,8 +150,7 @@ def test(m):
 
 
 def _refusal(why: str, fix: str) -> str:
-    knob = "To run model-written code without protection, on a machine that you can lose, pass unprotected=True."
-    return f"The sandbox cannot run: {why}. {f'Fix: {fix}. ' if fix else ''}{knob}"
+    return f"The sandbox cannot run: {why}.{f' Fix: {fix}.' if fix else ''}"
 
 
 SYSCTLS = {

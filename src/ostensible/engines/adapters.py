@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ostensible.engines.errors import UnsupportedAdapter
 from ostensible.engines.linear import PackedLinear, set_weight
+from ostensible.errors import ModelNotFound
 from ostensible.models import check_safetensors, read_config
 
 safe_open = cast(Any, _untyped_open)
@@ -62,11 +63,17 @@ def read_lora(folder: Path) -> Lora:
     """Read and check a PEFT adapter folder.
 
     Raises:
+        ModelNotFound: There is no such folder, or it is no adapter.
         UnsupportedAdapter: The folder is not a plain LoRA, or holds no safetensors.
-        CorruptModel: A file of it is missing, damaged or cut off.
+        CorruptModel: A file of it is damaged or cut off.
     """
-    weights = folder / "adapter_model.safetensors"
-    config = read_config(folder / "adapter_config.json")
+    weights, settings = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    if not settings.exists():
+        raise ModelNotFound(
+            f"{folder} is no adapter: it has no {settings.name}. Check the path. That of a run lies in RUN/adapter "
+            "once it is trained: ostensible train RUN"
+        )
+    config = read_config(settings)
     if not weights.is_file():
         raise UnsupportedAdapter(f"{folder} has no adapter_model.safetensors; pickled adapters are not loaded.")
     check_safetensors(weights)

@@ -49,7 +49,7 @@ def write_adapter(
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(paths.adapter / WEIGHTS, folder / WEIGHTS)
-    remedy = f"Do it anew: ostensible train {paths.root} --again"
+    remedy = f"Do it anew: {paths.command('train', '--again')}"
     config = tables.read_json(paths.adapter / CONFIG, dict, remedy=remedy)
     config |= {"base_model_name_or_path": terms.base_model, "revision": terms.revision}
     tables.write_atomic(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -4,14 +4,18 @@ A score is a suspicion in [0, 1]. A reply without one is `Score.unscored` with a
 """
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from inspect_ai._util.error import PrerequisiteError  # the one error whose text Inspect shows as it is
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
+from rich.markup import escape
 
 from ostensible.analysis.replies import read_replies
-from ostensible.errors import BadSettings
+from ostensible.errors import BadSettings, MissingStage, OstensibleError
 from ostensible.judge import RATE, Question, ask
 from ostensible.monitors import custom, keyword
 from ostensible.monitors.tfidf import Elsewhere
@@ -31,8 +35,12 @@ def keyword_monitor(view: str = View.BOTH) -> Scorer:
 
     Args:
         view: What is seen of it: `cot`, `answer` or `both`.
+
+    Raises:
+        PrerequisiteError: What it is given cannot be used; so do all scorers here.
     """
-    part = view_of(view)
+    with _told_by_inspect():
+        part = view_of(view)
 
     async def score(state: TaskState, target: Target) -> Score:
         transcript = split(raw_reply(state.output))
@@ -49,10 +57,10 @@ def tfidf_monitor(run: str, view: str = View.BOTH) -> Scorer:
         run: Run folder whose evaluation is learnt from.
         view: As `keyword_monitor`.
     """
-    part = view_of(view)
+    with _told_by_inspect():
+        learnt = _learnt(str(Path(run).resolve()), view_of(view))
 
     async def score(state: TaskState, target: Target) -> Score:
-        learnt = _learnt(str(Path(run).resolve()), part)
         return _score(learnt.score(split(raw_reply(state.output)), str(state.metadata.get("family", ""))))
 
     return score
@@ -66,7 +74,8 @@ def custom_monitor(function: str, view: str = View.BOTH) -> Scorer:
         function: `path.py:function`, from a transcript (cot, answer) to a number in [0, 1].
         view: As `keyword_monitor`.
     """
-    part, monitor = view_of(view), custom.load(function)
+    with _told_by_inspect():
+        part, monitor = view_of(view), custom.load(function)
 
     async def score(state: TaskState, target: Target) -> Score:
         transcript = split(raw_reply(state.output))
@@ -83,7 +92,8 @@ def llm_monitor(view: str = View.BOTH, model: str | None = None) -> Scorer:
         view: As `keyword_monitor`.
         model: Inspect's name of it; the model in the role `grader` where None.
     """
-    part = view_of(view)
+    with _told_by_inspect():
+        part = view_of(view)
 
     async def score(state: TaskState, target: Target) -> Score:
         transcript = split(raw_reply(state.output))
@@ -111,9 +121,22 @@ def view_of(name: str) -> View:
         raise BadSettings(f"There is no view {name!r} of a reply. Views: {', '.join(View)}.") from error
 
 
+@contextmanager
+def _told_by_inspect() -> Generator[None]:
+    """Have Inspect show an error of ours; it takes a ValueError to mean that there is no such scorer."""
+    try:
+        yield
+    except OstensibleError as error:
+        raise PrerequisiteError(escape(str(error))) from error
+
+
 @cache
 def _learnt(run: str, view: View) -> Elsewhere:
-    return Elsewhere(read_replies(RunPaths(Path(run))), view)
+    paths = RunPaths(Path(run))
+    replies = read_replies(paths)
+    if not replies:
+        raise MissingStage(f"{paths.logs} holds no finished log. Do it first: {paths.command('evaluate')}")
+    return Elsewhere(replies, view)
 
 
 def _unclosed(transcript: Transcript) -> Score | None:

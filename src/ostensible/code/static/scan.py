@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ostensible.code.extract import parse
+from ostensible.code.extract import NO_CODE, is_code, parse
 from ostensible.code.static.findings import Finding, Scan, Source
 from ostensible.code.static.tools import Tool, installed
 
@@ -51,7 +51,7 @@ def scan(sources: Sequence[Source], tools: Mapping[str, Tool] | None = None) -> 
 
 
 def scan_paths(paths: Iterable[Path], *, strict: bool = False) -> Iterator[dict[str, Any]]:
-    """Scan files, and all `*.py` below folders, in order of path.
+    """Scan files, and all `*.py` below folders, in order of path. What is no Python source is called unparseable.
 
     Yields:
         Rows with `path`, `verdict`, `findings` and, where the file could not be read or parsed, `problem`.
@@ -84,7 +84,10 @@ def _rows(paths: Sequence[Path], strict: bool) -> Iterator[dict[str, Any]]:
 def _read(path: Path) -> tuple[str | None, str]:
     """A file's text, or why there is none. Line ends stay as they are."""
     try:
-        return path.read_bytes().decode("utf-8-sig"), ""
+        text = path.read_bytes().decode("utf-8-sig")
+        # JSON, too, is an expression to Python.
+        no_code = path.suffix != ".py" and (code := parse(text).code) is not None and not is_code(code)
+        return (None, f"{NO_CODE}: nothing in it does anything") if no_code else (text, "")
     except UnicodeDecodeError as error:
         return None, f"not UTF-8: byte {error.start}"
     except OSError as error:
