@@ -300,8 +300,13 @@ def test_a_reply_that_has_no_room_is_refused_before_a_server_is_started(tiny_mod
 
 
 def test_a_command_that_does_not_exist_is_named(tiny_model, tmp_path, asks):
-    with pytest.raises(ServerFailed, match=r"no such command(.|\n)*no-such-vllm cannot be started"):
+    with pytest.raises(MissingPackage, match="no-such-vllm"):
         ask(spec_for(tiny_model, tmp_path, command="no-such-vllm serve"), asks)
+    broken = tmp_path / "broken-vllm"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    with pytest.raises(ServerFailed, match=r"no such command(.|\n)*broken-vllm cannot be started"):
+        ask(spec_for(tiny_model, tmp_path, command=f"{broken} serve"), asks)
 
 
 # What is sent and what comes back
