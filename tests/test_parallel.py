@@ -106,11 +106,11 @@ def test_the_error_of_a_worker_is_told_once_and_whole(tiny_model, tmp_path, capf
 
 
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 from ostensible import parallel
-from ostensible.console import heed_swallowed_interrupts
-heed_swallowed_interrupts()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 parallel.train_together(parallel.read_job(Path(sys.argv[1])), say=print)
 """
 
