@@ -96,8 +96,8 @@ def split_by_family(traces: Sequence[Trace], sizes: DataSettings, *, seed: int) 
     """Give whole families to test, then to validation, until each is full; the rest is for training.
 
     Where `train_families` says how many to train on, these are the largest; test draws from all the others but those of
-    validation. Within a split, prompts are taken from its families in turn; `SEEN` has what is left
-    over in families that gave a training prompt.
+    validation. Within a split, prompts are taken from its families in turn; `SEEN` has what is left over
+    in families that gave a training prompt.
 
     Raises:
         NotEnoughData: The traces, or their families, do not fill the splits.

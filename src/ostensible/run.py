@@ -242,7 +242,7 @@ def _do(stage: Stage, context: Context, *, again: bool) -> None:
         if not damaged:
             say(f"{stage.name}: done before, nothing has changed")
             return
-        retire([paths.root / name for name in damaged], f"{stage.name}-damaged", paths.root)
+        retire([paths.root / name for name in damaged], f"{stage.name}-damaged", paths)
         say(f"{stage.name}: {', '.join(damaged)} changed since it was done; set aside in superseded/, made anew")
     elif state is None or not current or (again and state.done):  # what was begun again goes on
         _clear(stage, paths, state)
@@ -264,7 +264,7 @@ def _with_card(stage: Stage, state: StageState, context: Context) -> StageState:
     paths, (path, text) = context.paths, stage.card(context)
     name, digest = str(path.relative_to(paths.root)), hashlib.sha256(text.encode()).hexdigest()
     if not path.is_file() or provenance.sha256(path) != digest:
-        retire([path], f"{stage.name}-card", paths.root)
+        retire([path], f"{stage.name}-card", paths)
         write_atomic(path, text)
         context.say(f"{stage.name}: {name} written anew; the former is in superseded/")
     if state.outputs.get(name) != digest:
@@ -320,7 +320,7 @@ def _clear(stage: Stage, paths: RunPaths, state: StageState | None) -> None:
     """
     if state is None or state.done:
         made_from = state.fingerprint[:8] if state else "unrecorded"
-        retire(stage.outputs(paths), f"{stage.name}-{made_from}", paths.root)
+        retire(stage.outputs(paths), f"{stage.name}-{made_from}", paths)
     for path in [*stage.outputs(paths), *stage.scratch(paths)]:
         _delete(path)
 
@@ -337,7 +337,7 @@ def keep_only(files: Collection[Path], paths: RunPaths) -> int:
         for path in sorted(paths.root.rglob("*"))
         if path not in kept and path.parent in kept and paths.superseded not in path.parents
     ]
-    retire(others, "others", paths.root)
+    retire(others, "others", paths)
     return len(others)
 
 

@@ -233,7 +233,7 @@ def train_adapter(context: Context) -> None:
     paths, settings = context.paths, context.settings
     _, card = organism_card(context)
     if not is_fitted(paths.organism):
-        retire([paths.adapter], "train-damaged", paths.root)  # what is left where a file of it was damaged
+        retire([paths.adapter], "train-damaged", paths)  # what is left where a file of it was damaged
     fit(paths.organism, settings, context.machine, card=card, say=context.say)
 
 
@@ -267,7 +267,7 @@ def twin_stage(kind: Twin) -> "Stage":
         for ours, its in ((paths.train, twin.train), (paths.validation, twin.validation)):
             tables.write_examples(its, twins.make_twin(kind, tables.read_examples(ours), seed=settings.seed))
         if not is_fitted(twin):
-            retire([twin.adapter, twin.logs], f"twin-{kind}-damaged", paths.root)  # replies are of the adapter that was
+            retire([twin.adapter, twin.logs], f"twin-{kind}-damaged", paths)  # replies are of the adapter that was
         _, card = twin_card(context)
         fit(twin, settings, context.machine, card=card, say=context.say)
         evaluate(paths, settings, context.machine, subject=kind, say=context.say)

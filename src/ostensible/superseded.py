@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
+from ostensible.paths import RunPaths
 
-def retire(found: Sequence[Path], name: str, root: Path) -> None:
+
+def retire(found: Sequence[Path], name: str, paths: RunPaths) -> None:
     """Move files and folders of a run to `superseded/NAME`; to `NAME-2`, and so on, where such lie there already.
 
     Args:
         found: Inside the run; those that do not exist are passed over.
         name: Of the folder that gets them.
-        root: The run's folder.
+        paths: Of the run.
     """
-    inside = [path.relative_to(root) for path in found if path.exists()]
-    attics = (root / "superseded" / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    inside = [path.relative_to(paths.root) for path in found if path.exists()]
+    attics = (paths.superseded / (name if number == 1 else f"{name}-{number}") for number in count(1))
     attic = next(one for one in attics if not any((one / path).exists() for path in inside))
     for path in inside:
         (attic / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(root / path, attic / path)
+        shutil.move(paths.root / path, attic / path)
